@@ -1,0 +1,1 @@
+"""How a recipe gets into a torchvision detector. The only place that knows torchvision internals."""

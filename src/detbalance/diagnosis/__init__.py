@@ -1,0 +1,1 @@
+"""Measures of imbalance, one module a family. Numpy only: torch is never imported here."""

@@ -1,0 +1,84 @@
+"""A recipe: which method stands in which slot of a detector. Data, not configuration: vary it with `replace`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+__all__ = ["Recipe", "Stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The training of one head. None means: as the detector has it.
+
+    >>> Stage().empty
+    True
+    """
+
+    assign: Callable | None = None
+    """which candidate shows which object (assigners)"""
+    sample: Callable | None = None
+    """which candidates train (samplers)"""
+    weigh: Callable | tuple[Callable, ...] | None = None
+    """how much each counts (weights); several multiply"""
+    cls_loss: Callable | None = None
+    box_loss: Callable | None = None
+    joint_loss: Callable | None = None
+    """class and box together, in place of both"""
+    box_generator: Callable | None = None
+    """makes candidates besides the detector's own"""
+    cls_weight: float | None = None
+    """factor of the class loss"""
+    box_weight: float | None = None
+    """factor of the box loss"""
+    prior: float | None = None
+    """foreground probability that the classifier's bias starts from"""
+    score_threshold: float | None = None
+    """scores below it are no detections"""
+
+    @property
+    def empty(self) -> bool:
+        """Does it leave everything as the detector has it?"""
+        return all(getattr(self, f.name) is None for f in fields(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A treatment of a detector: `attach(model, recipe)` puts it in. `Recipe(name="baseline")` changes nothing.
+
+    >>> from dataclasses import replace
+    >>> replace(Recipe(name="a"), name="b")
+    Recipe(name='b')
+    """
+
+    name: str
+    images: Callable | None = None
+    """annotations -> drawing weight of each image (image_sampling)"""
+    augment: Callable | None = None
+    """(image, target, others) -> (image, target)"""
+    neck: Callable | None = None
+    """(in_channels, out_channels) -> module (necks)"""
+    head: Callable | None = None
+    """replaces the detector's head (heads)"""
+    proposals: Stage = Stage()
+    """the region proposal network; two-stage detectors only"""
+    stages: Stage | tuple[Stage, ...] = Stage()
+    """the head; several make a cascade"""
+    objective: Callable | None = None
+    """dict of losses -> dict of losses (objectives)"""
+    learning_rate: float | None = None
+    """factor on the learning rate, for methods whose paper changes it"""
+
+    def __repr__(self) -> str:
+        """Only what differs from the default, so that a run folder's settings can be read."""
+        return f"Recipe({_changed(self)})"
+
+
+def _changed(record: Any) -> str:
+    pairs = ((f, getattr(record, f.name)) for f in fields(record))
+    return ", ".join(f"{f.name}={value!r}" for f, value in pairs if value != f.default)
+
+
+Stage.__repr__ = lambda self: f"Stage({_changed(self)})"  # type: ignore[method-assign]

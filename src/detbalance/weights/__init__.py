@@ -1,0 +1,3 @@
+"""How much each sample counts (soft sampling). Called as (samples) -> factors (S,)."""
+
+__all__: list[str] = []
