@@ -1,0 +1,263 @@
+"""How good detections are: AP by class, size and frequency (hotcoco), TIDE's errors, and optimal LRP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hotcoco import COCOeval
+
+from .curves import false_positives, score_by_iou
+from .data.annotations import Annotations
+from .detections import Predictions, load_predictions
+from .lrp import optimal_lrp
+from .matching import IOU_THRESHOLDS, MatchTable, run_hotcoco
+
+__all__ = ["GROUPS", "METRICS", "Evaluation", "evaluate", "false_positives", "frequency_groups", "score_by_iou"]
+
+METRICS: dict[str, str] = {
+    "AP": "ap",
+    "AP50": "ap50",
+    "AP75": "ap75",
+    "AP90": "ap90",
+    "AP_small": "ap_small",
+    "AP_medium": "ap_medium",
+    "AP_large": "ap_large",
+    "AP_rare": "ap_rare",
+    "AP_common": "ap_common",
+    "AP_frequent": "ap_frequent",
+    "AR1": "ar1",
+    "AR10": "ar10",
+    "AR": "ar",
+    "AR_small": "ar_small",
+    "AR_medium": "ar_medium",
+    "AR_large": "ar_large",
+    "oLRP": "olrp",
+    "oLRP_Loc": "olrp_loc",
+    "oLRP_FP": "olrp_fp",
+    "oLRP_FN": "olrp_fn",
+}
+"""name in tables and files -> field of `Evaluation`"""
+
+GROUPS = ("rare", "common", "frequent")
+_SIZES = ("all", "small", "medium", "large")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of one run; None where the test set has no object of the kind. All AP and AR lie in [0, 1]."""
+
+    images: int
+    objects: int
+    """objects to be found: crowds and difficult ones left out"""
+    detections: int
+    ap: float | None
+    """mean over IoU .50:.05:.95 and classes"""
+    ap50: float | None
+    ap75: float | None
+    ap90: float | None
+    ap_small: float | None
+    """area below 32^2 pixels"""
+    ap_medium: float | None
+    ap_large: float | None
+    """area above 96^2 pixels"""
+    ap_rare: float | None
+    """mean over the classes of the group"""
+    ap_common: float | None
+    ap_frequent: float | None
+    ar1: float | None
+    """recall with one detection an image and class, mean over IoU and classes; None under LVIS's rules"""
+    ar10: float | None
+    ar: float | None
+    """recall with all detections (100 an image and class; LVIS: 300 an image)"""
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    olrp: float | None
+    """optimal localisation-recall-precision error, mean over classes: 0 is perfect, 1 finds nothing"""
+    olrp_loc: float | None
+    olrp_fp: float | None
+    olrp_fn: float | None
+    by_class: dict[str, dict[str, Any]]
+    """class -> AP, AP50, AP75, oLRP, its Loc, FP and FN, the score `threshold` that attains it, train_boxes,
+    train_images, test_boxes, group"""
+    by_frequency: dict[str, dict[str, Any]]
+    """group -> AP, number of classes"""
+    tide: dict[str, float | None]
+    """error -> AP50 lost to it: Cls, Loc, Both, Dupe, Bkg, Miss, FP, FN"""
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values; the summary figures lie under "metrics" by their usual names."""
+        values = asdict(self)
+        metrics = {name: values.pop(field) for name, field in METRICS.items()}
+        return {"metrics": metrics, **values}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Evaluation:
+        """The evaluation that `to_json` has written."""
+        rest = {name: value for name, value in values.items() if name != "metrics"}
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted((set(rest) - known) | (set(values["metrics"]) - set(METRICS))):
+            raise ValueError(f"expected the keys of an evaluation but got {', '.join(unknown)}")
+        return cls(**{METRICS[name]: value for name, value in values["metrics"].items()}, **rest)
+
+    def table(self) -> Any:
+        """The figures as rich tables: overall, what is lost to each error, and class by class."""
+        from rich.console import Group
+        from rich.table import Table
+
+        overall = Table(title="overall")
+        for name in METRICS:
+            overall.add_column(name, justify="right")
+        overall.add_row(*(_percent(getattr(self, field)) for field in METRICS.values()))
+        errors = Table(title="AP50 lost to each error (TIDE)")
+        for name in self.tide:
+            errors.add_column(name, justify="right")
+        errors.add_row(*(_percent(value) for value in self.tide.values()))
+        classes = Table("class", "group", title="by class")
+        for name in _SHARES + _COUNTS:
+            classes.add_column(name.replace("_", " "), justify="right")
+        for name, row in self.by_class.items():
+            shown = (_percent(row[key]) for key in _SHARES), (str(row[key]) for key in _COUNTS)
+            classes.add_row(name, row["group"], *shown[0], *shown[1])
+        return Group(overall, errors, classes)
+
+
+_SHARES = ("AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN")
+_COUNTS = ("train_boxes", "test_boxes")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def evaluate(
+    annotations: Annotations,
+    predictions: Sequence[dict] | str | Path | Predictions,
+    *,
+    training: Annotations | None = None,
+    edges: tuple[int, int] = (10, 100),
+    score_threshold: float | None = None,
+) -> Evaluation:
+    """Compare detections with the annotations of the images they were made on.
+
+    `predictions` are COCO results whose ids are rows + 1 (see `load_predictions`). `training` says how often the
+    detector has seen each class; without it the evaluated annotations count. `edges` are the largest numbers of
+    images of a rare and of a common class. Detections below `score_threshold` are left out first; AP wants them all.
+    """
+    found = load_predictions(predictions, annotations)
+    if score_threshold is not None:
+        found = found.above(score_threshold)
+    training = annotations if training is None else training
+    if training.classes != annotations.classes:
+        raise ValueError(f"expected training to have the classes {annotations.classes} but got {training.classes}")
+    coco = run_hotcoco(annotations, found)
+    table = MatchTable.of(coco, annotations, found, areas=("all",)).areas["all"]
+    groups = frequency_groups(training, edges=edges)
+    lrp = [optimal_lrp(matches) for matches in table]
+    objects = [int(matches.objects.sum()) for matches in table]
+    by_class = _by_class(coco, annotations.classes, training, groups, objects, lrp)
+    by_frequency = {
+        group: {"AP": _mean([c["AP"] for c, g in zip(by_class, groups) if g == group]), "classes": groups.count(group)}
+        for group in GROUPS
+    }
+    return Evaluation(
+        images=len(annotations),
+        objects=sum(objects),
+        detections=len(found),
+        **_summary(coco),
+        **{f"ap_{group}": by_frequency[group]["AP"] for group in GROUPS},
+        **{
+            field: _mean([c[key] for c in by_class])
+            for field, key in zip(("olrp", "olrp_loc", "olrp_fp", "olrp_fn"), ("oLRP", "Loc", "FP", "FN"))
+        },
+        by_class=dict(zip(annotations.classes, by_class)),
+        by_frequency=by_frequency,
+        tide=_tide(coco, sum(objects)),
+    )
+
+
+def frequency_groups(training: Annotations, *, edges: tuple[int, int] = (10, 100)) -> tuple[str, ...]:
+    """ "rare", "common" or "frequent" for each class, by the number of images that hold it.
+
+    With the default edges these are LVIS's groups (Gupta et al. 2019): 1-10, 11-100 and more than 100 training
+    images. Where the annotations carry LVIS's own groups and the edges are the default, those are taken.
+    """
+    low, high = edges
+    if not 0 <= low <= high:
+        raise ValueError(f"expected edges (rare, common) with 0 <= rare <= common but got {edges}")
+    if training.frequency is not None and edges == (10, 100):
+        return tuple({"r": "rare", "c": "common", "f": "frequent"}[letter] for letter in training.frequency)
+    return tuple(GROUPS[int(n > low) + int(n > high)] for n in _images_of(training))
+
+
+def _images_of(annotations: Annotations) -> np.ndarray:
+    """(K,) number of images that hold the class, crowds left out."""
+    held = np.unique(np.column_stack((annotations.image, annotations.label))[~annotations.crowd], axis=0)
+    return np.bincount(held[:, 1] - 1, minlength=len(annotations.classes))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that exist; None if none does."""
+    kept = [value for value in values if value is not None]
+    return float(np.mean(kept)) if kept else None
+
+
+def _average(cells: np.ndarray) -> float | None:
+    """Mean of hotcoco's cells, which say -1 where a class has no object; None if all do."""
+    kept = cells[cells > -1]
+    return float(kept.mean()) if kept.size else None
+
+
+def _summary(coco: COCOeval) -> dict[str, float | None]:
+    """AP and AR over all classes. Precision is (T, R, K, A, M), recall (T, K, A, M); the last M is all detections."""
+    precision, recall = coco.eval["precision"], coco.eval["recall"]
+    result = {"ap": _average(precision[..., 0, -1])}
+    for name, threshold in (("ap50", 0.5), ("ap75", 0.75), ("ap90", 0.9)):
+        result[name] = _average(precision[_at(threshold), ..., 0, -1])
+    for a, size in enumerate(_SIZES):
+        suffix = "" if size == "all" else f"_{size}"
+        result["ap" + suffix], result["ar" + suffix] = _average(precision[..., a, -1]), _average(recall[..., a, -1])
+    for m, name in enumerate(("ar1", "ar10")):
+        result[name] = _average(recall[:, :, 0, m]) if recall.shape[-1] == 3 else None
+    return result
+
+
+def _at(threshold: float) -> int:
+    return int(np.argmin(abs(IOU_THRESHOLDS - threshold)))
+
+
+def _by_class(
+    coco: COCOeval,
+    classes: tuple[str, ...],
+    training: Annotations,
+    groups: tuple[str, ...],
+    objects: list[int],
+    lrp: list[dict[str, float | None]],
+) -> list[dict[str, Any]]:
+    precision = coco.eval["precision"][..., 0, -1]
+    boxes, images = training.counts.tolist(), _images_of(training).tolist()
+    return [
+        {
+            "AP": _average(precision[:, :, k]),
+            "AP50": _average(precision[_at(0.5), :, k]),
+            "AP75": _average(precision[_at(0.75), :, k]),
+            **lrp[k],
+            "train_boxes": boxes[k],
+            "train_images": images[k],
+            "test_boxes": objects[k],
+            "group": groups[k],
+        }
+        for k in range(len(classes))
+    ]
+
+
+def _tide(coco: COCOeval, objects: int) -> dict[str, float | None]:
+    names = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
+    if not objects:
+        return dict.fromkeys(names)
+    lost = coco.tide_errors()["delta_ap"]
+    return {name: float(lost[name]) for name in names}
