@@ -1,1 +1,7 @@
-"""Measures of imbalance, one module a family. Numpy only: torch is never imported here."""
+"""Measures of imbalance, by the review's taxonomy. Numpy only: torch is never imported here."""
+
+from .driver import diagnose
+from .finding import Finding, Severity, Table
+from .result import Diagnosis
+
+__all__ = ["Diagnosis", "Finding", "Severity", "Table", "diagnose"]

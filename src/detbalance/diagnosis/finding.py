@@ -54,6 +54,8 @@ class Finding:
     tables: tuple[Table, ...] = ()
     needs: str = ""
     """what is missing for a value, and the command that provides it; "" when nothing is"""
+    key: str = ""
+    """short stable name, such as "classes": the key of thresholds and targets, and of the JSON"""
     measure: str = ""
     """name of the index, such as "classes: 1 - normalised entropy" """
     interval: tuple[float, float] | None = None
