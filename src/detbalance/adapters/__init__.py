@@ -1,1 +1,116 @@
 """How a recipe gets into a torchvision detector. The only place that knows torchvision internals."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from ..recipe import Recipe, Stage
+from .dense import attach_retinanet
+from .neck import replace_neck
+from .rcnn import attach_rcnn
+
+__all__ = ["attach", "kind_of"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def kind_of(model: nn.Module) -> str:
+    """ "dense" (RetinaNet) or "rcnn" (Faster, Mask and Keypoint R-CNN): what the recipes are functions of.
+
+    Raises TypeError for any other model.
+    """
+    if isinstance(model, RetinaNet):
+        return "dense"
+    if isinstance(model, GeneralizedRCNN):
+        return "rcnn"
+    raise TypeError(
+        "expected a torchvision RetinaNet, FasterRCNN, MaskRCNN or KeypointRCNN but got "
+        f"{type(model).__module__}.{type(model).__qualname__}"
+    )
+
+
+def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = None) -> Model:
+    """Put a recipe's methods into a torchvision detector, in place; it trains, evaluates and saves as before.
+
+    The model's class, its forward and the keys of its state_dict stay; a part with state of its own (momentum,
+    gradient statistics) adds its buffers under `treatment`. The recipe is copied, so two models never share state.
+
+    Args:
+        model: a torchvision RetinaNet, or Faster, Mask or Keypoint R-CNN, your own instance or `detectors.build`'s.
+        recipe: which method stands in which slot; `Recipe(name="baseline")` leaves losses and gradients as they are.
+        generator: for samplers that draw; None is torch's global one.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TypeError: for a model that is no such detector.
+        ValueError: for a slot that the detector lacks, a loss that does not go with the head's scores, or a model
+            that has a recipe already.
+
+    >>> from torchvision.models.detection import retinanet_resnet50_fpn
+    >>> from detbalance import attach, recipes
+    >>> model = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
+    >>> attach(model, recipes.libra("dense")) is model
+    True
+    >>> attach(model, recipes.baseline("dense"))
+    Traceback (most recent call last):
+    ...
+    ValueError: this model has a recipe already: libra; attach to a fresh model
+    """
+    kind = kind_of(model)
+    present = getattr(model, "recipe", None)
+    if isinstance(present, Recipe):
+        raise ValueError(f"this model has a recipe already: {present.name}; attach to a fresh model")
+    recipe = deepcopy(recipe)
+    _check_slots(kind, recipe)
+    if recipe.neck is not None:
+        replace_neck(model, recipe.neck)
+    if kind == "dense":
+        attach_retinanet(model, recipe.stages, generator)
+    else:
+        attach_rcnn(model, recipe.proposals, recipe.stages, generator)
+    if recipe.objective is not None:
+        _attach_objective(model, recipe)
+    model.recipe = recipe
+    return model
+
+
+_SLOTS = {
+    "dense": "images, augment, neck, stages (one Stage), objective",
+    "rcnn": "images, augment, neck, proposals, stages (one Stage), objective",
+}
+
+
+def _check_slots(kind: str, recipe: Recipe) -> None:
+    """Raise for what would otherwise be a silent no-op."""
+    lacking = []
+    if kind == "dense" and not recipe.proposals.empty:
+        lacking.append("proposals (a one-stage detector has no proposal network)")
+    if not isinstance(recipe.stages, Stage):
+        lacking.append("stages as a tuple (a cascade)")
+    stages = [recipe.proposals, *(recipe.stages if isinstance(recipe.stages, tuple) else (recipe.stages,))]
+    if any(stage.box_generator is not None for stage in stages):
+        lacking.append("box_generator")
+    if recipe.head is not None:
+        lacking.append("head")
+    if lacking:
+        raise ValueError(
+            f"recipe {recipe.name!r} fills a slot that this detector lacks: {', '.join(lacking)}; it has {_SLOTS[kind]}"
+        )
+
+
+def _attach_objective(model: nn.Module, recipe: Recipe) -> None:
+    if isinstance(recipe.objective, nn.Module):
+        model.objective = recipe.objective  # its buffers and parameters go with the checkpoint
+
+    def weigh(module: nn.Module, inputs: tuple, output: object) -> object:
+        return module.recipe.objective(output) if module.training else output
+
+    model.register_forward_hook(weigh)

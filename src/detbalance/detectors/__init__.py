@@ -1,1 +1,37 @@
 """Detectors built from torchvision parts, in sizes nano, small, base and large."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .backbone import SIZES
+from .faster_rcnn import faster_rcnn
+from .retinanet import retinanet
+
+__all__ = ["DETECTORS", "SIZES", "build", "faster_rcnn", "retinanet"]
+
+DETECTORS = {"retinanet": retinanet, "faster_rcnn": faster_rcnn}
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    size: str = "nano",
+    image_size: tuple[int, int] = (192, 256),
+    weights: str | None = None,
+) -> nn.Module:
+    """A detector by name.
+
+    Args:
+        name: "retinanet" or "faster_rcnn".
+        classes: number of object classes, the background not counted.
+        size: "nano" (about 1 million parameters, for two CPU cores), "small" (ResNet-18), "base" (-50), "large" (-101).
+        image_size: height and width that images are scaled into, keeping their shape.
+        weights: pretrained weights of the ResNet ("DEFAULT"), or None.
+
+    Raises ValueError for a name or size that does not exist.
+    """
+    if name not in DETECTORS:
+        raise ValueError(f"expected detector {', '.join(DETECTORS)} but got {name!r}")
+    return DETECTORS[name](classes=classes, size=size, image_size=image_size, weights=weights)

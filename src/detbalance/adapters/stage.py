@@ -1,0 +1,211 @@
+"""One stage of a detector, whatever the detector: weigh the samples, take the losses. Shared by every adapter."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..boxes import paired_iou
+from ..recipe import Stage
+from ..types import BACKGROUND, IGNORED, Candidates, Samples
+
+__all__ = ["StageLoss", "best_iou", "in_float32", "mean_over_ranks", "set_prior"]
+
+
+class StageLoss(nn.Module):
+    """The losses of one head with a stage's parts in the slots that it fills, and the detector's own in the others.
+
+    A module, so that stateful parts (momentum, gradient statistics) go with the checkpoint; a stage without them adds
+    no key to the state_dict. The stage is copied: two models never share state.
+
+    Args:
+        stage: the parts.
+        cls_loss, box_loss: the detector's own, for empty slots.
+        softmax: does the head predict a softmax with the background in column 0?
+        names: of the class loss and the box loss in the detector's dict of losses.
+        generator: for the sampler; None is torch's global one.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        cls_loss: Callable,
+        box_loss: Callable,
+        softmax: bool,
+        names: tuple[str, str],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        stage = deepcopy(stage)
+        self.assign, self.sample, self.joint_loss = stage.assign, stage.sample, stage.joint_loss
+        self.cls_loss = cls_loss if stage.cls_loss is None else stage.cls_loss
+        self.box_loss = box_loss if stage.box_loss is None else stage.box_loss
+        self.weigh = _as_tuple(stage.weigh)
+        self.stateful = nn.ModuleList(part for part in self.weigh if isinstance(part, nn.Module))
+        self.cls_weight = 1.0 if stage.cls_weight is None else stage.cls_weight
+        self.box_weight = 1.0 if stage.box_weight is None else stage.box_weight
+        self.box_generator = stage.box_generator
+        self.softmax, self.names, self.generator = softmax, names, generator
+        declared = getattr(self.cls_loss, "softmax", softmax)
+        if bool(declared) != softmax:
+            kinds = {True: "softmax with the background in column 0", False: "one sigmoid a class"}
+            raise ValueError(
+                f"cls_loss {self.cls_loss!r} works on {kinds[not softmax]}, but this head predicts {kinds[softmax]}"
+            )
+        self._takes_groups = "groups" in _parameters(self.cls_loss)
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Does the sampler look at the present predictions?"""
+        return bool(getattr(self.sample, "needs_predictions", False))
+
+    @property
+    def normalised_by_positives(self) -> bool:
+        """Where every candidate trains, the average is taken over the positives: the others would drown them."""
+        return getattr(self.sample, "average_over", "samples") == "positives"
+
+    def choose(self, candidates: Candidates) -> Tensor:
+        """Rows of the candidates that train."""
+        if self.sample is None:
+            return (candidates.matched != IGNORED).nonzero().squeeze(1)
+        return self.sample(candidates, self.generator)
+
+    def class_rows(self, samples: Samples) -> Tensor:
+        """The class loss of each row (S,), or () from a loss that ranks a set."""
+        target = samples.onehot()
+        if getattr(self.cls_loss, "target_kind", "onehot") == "iou":
+            target = target * paired_iou(samples.predicted().detach(), samples.truth)[:, None]
+        groups = (samples.image,) if self._takes_groups else ()
+        values = self.cls_loss(samples.logits, target, *groups)
+        return values.sum(1) if values.dim() == 2 else values
+
+    def box_rows(self, samples: Samples, rows: Tensor) -> Tensor:
+        """The box loss of the given positive rows."""
+        if getattr(self.box_loss, "space", "code") == "code":
+            return self.box_loss(samples.deltas[rows], samples.codes[rows])
+        decode = samples.decode
+        deltas, boxes = samples.deltas[rows], samples.boxes[rows]
+        predicted = decode(deltas, boxes) if decode is not None else replace(samples, deltas=deltas).predicted()
+        return self.box_loss(predicted, samples.truth[rows])
+
+    def candidate_loss(self, samples: Samples) -> Tensor:
+        """The present loss, class and box, of every row; no gradient. What hard example mining ranks by."""
+        with torch.no_grad():
+            loss = self.class_rows(samples)
+            if loss.dim() == 0:
+                raise ValueError(f"{self.cls_loss!r} ranks a set and gives no loss of its own to each candidate")
+            rows = samples.positive.nonzero().squeeze(1)
+            return (loss * self.cls_weight).index_add(0, rows, self.box_rows(samples, rows) * self.box_weight)
+
+    def forward(self, samples: Samples) -> dict[str, Tensor]:
+        """The named losses of the batch."""
+        with torch.autocast(samples.logits.device.type, enabled=False):
+            samples = in_float32(samples)
+            if self.joint_loss is not None:
+                return dict(self.joint_loss(samples))
+            values = self.class_rows(samples)
+            if values.dim():
+                samples = replace(samples, loss=values.detach)
+            class_factor, box_factor = self._factors(samples)
+            if values.dim():
+                values = (values * (samples.norm if class_factor is None else samples.norm * class_factor)).sum()
+            elif class_factor is not None:
+                raise ValueError(f"{self.cls_loss!r} ranks a set: its rows cannot be weighed by {self.weigh!r}")
+            rows = samples.positive.nonzero().squeeze(1)
+            box_norm = samples.norm if box_factor is None else samples.norm * box_factor
+            box = (self.box_rows(samples, rows) * box_norm[rows]).sum()
+            return {self.names[0]: values * self.cls_weight, self.names[1]: box * self.box_weight}
+
+    def _factors(self, samples: Samples) -> tuple[Tensor | None, Tensor | None]:
+        """The products of the weights for the class loss and for the box loss; None where there are none."""
+        factors: dict[str, Tensor | None] = {"class": None, "box": None}
+        for part in self.weigh:
+            applies_to, weights = getattr(part, "applies_to", "class"), part(samples)
+            for kind, sofar in factors.items():
+                if applies_to in (kind, "both"):
+                    factors[kind] = weights if sofar is None else sofar * weights
+        return factors["class"], factors["box"]
+
+
+def in_float32(samples: Samples) -> Samples:
+    """Samples with at least float32 numbers, whatever autocast made of them."""
+    names = ("logits", "deltas", "codes", "boxes", "truth", "iou", "norm")
+    low = {n: t.float() for n in names if (t := getattr(samples, n)).dtype in (torch.float16, torch.bfloat16)}
+    return replace(samples, **low) if low else samples
+
+
+def best_iou(matrix: Tensor, candidates: int) -> Tensor:
+    """The largest IoU of each candidate, given a (G, N) matrix; zeros without ground truth."""
+    return matrix.amax(0) if matrix.shape[0] else matrix.new_zeros(candidates)
+
+
+def mean_over_ranks(count: Tensor) -> Tensor:
+    """A normaliser averaged over the processes of a distributed run, so that N processes equal one."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return count
+    total = count.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def set_prior(bias: Tensor, prior: float, *, softmax: bool) -> None:
+    """Start a classifier's bias where the foreground has probability `prior` (Lin et al. 2017, section 4.1).
+
+    Under softmax the classes share `prior` evenly and column 0 (background) holds the rest.
+    """
+    if not 0 < prior < 1:
+        raise ValueError(f"expected prior between 0 and 1 but got {prior}")
+    odds = math.log((1 - prior) / prior)
+    with torch.no_grad():
+        if softmax:
+            bias.zero_()
+            bias[0] = odds + math.log(len(bias) - 1)
+        else:
+            bias.fill_(-odds)
+
+
+def labels_of(matched: Tensor, labels: Tensor) -> Tensor:
+    """The class of each candidate, 0 for background and ignored ones."""
+    if not len(labels):
+        return torch.zeros_like(matched)
+    return torch.where(matched >= 0, labels[matched.clamp(min=0)], 0)
+
+
+def truth_of(matched: Tensor, boxes: Tensor) -> Tensor:
+    """The ground truth of each candidate; zeros for background and ignored ones."""
+    if not len(boxes):
+        return boxes.new_zeros(len(matched), 4)
+    return torch.where((matched >= 0)[:, None], boxes[matched.clamp(min=0)], 0)
+
+
+def check_matched(matched: Tensor, candidates: int, truths: int, assigner: Callable) -> Tensor:
+    """What an assigner of the user's own returned. Raises ValueError if it cannot be what it should be."""
+    if matched.shape != (candidates,) or matched.dtype != torch.int64:
+        raise ValueError(
+            f"{assigner!r}: expected ({candidates},) int64 but got {tuple(matched.shape)} {matched.dtype}"
+        )
+    if candidates and not (int(matched.min()) >= IGNORED and int(matched.max()) < max(truths, BACKGROUND + 1)):
+        raise ValueError(f"{assigner!r}: expected rows in -2..{truths - 1} but got {matched.min()}..{matched.max()}")
+    return matched
+
+
+def _as_tuple(part: Callable | tuple[Callable, ...] | None) -> tuple[Callable, ...]:
+    if part is None:
+        return ()
+    return tuple(part) if isinstance(part, (tuple, list)) else (part,)
+
+
+def _parameters(function: Callable) -> tuple[str, ...]:
+    target = function.forward if isinstance(function, nn.Module) else function
+    try:
+        return tuple(inspect.signature(target).parameters)
+    except (TypeError, ValueError):  # built-in functions have no signature
+        return ()

@@ -1,0 +1,172 @@
+"""The pixels: a torch dataset over annotations, with boxes that follow the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes
+
+from .annotations import Annotations, DataError
+
+__all__ = ["DetectionImages", "collate", "flips", "load_image"]
+
+_CACHE_BYTES = 2 << 30
+
+
+def flips() -> Callable:
+    """The default augmentation: a horizontal flip, half of the time."""
+    return v2.RandomHorizontalFlip(0.5)
+
+
+class DetectionImages(Dataset):
+    """Images and targets for a torchvision detector.
+
+    Every image is scaled to fit the training size once and kept in memory (as bytes, while all fit two gigabytes).
+    What is random about item i in epoch e depends on (seed, e, i) alone: not on the number of workers, nor on what
+    was drawn before, so that an interrupted run goes on as if it had not been.
+
+    Args:
+        annotations: the boxes; crowds are left out of the targets.
+        image_size: height and width that images are scaled into, keeping their shape.
+        transforms: a transforms v2 callable on (image, target); None for none.
+        augment: the recipe's (image, target, others) -> (image, target); `others(j)` gives image and target j.
+        seed: of all that is random.
+
+    Items are (image, target): uint8 (3, H, W), and boxes (xyxy pixels of that image), labels, image_id (the row).
+    Boxes that an augmentation leaves without area are dropped and counted in `dropped`.
+
+    Raises DataError (file named) for an image that is missing, damaged, or of no known format.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        *,
+        image_size: tuple[int, int],
+        transforms: Callable | None = None,
+        augment: Callable | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.annotations, self.image_size, self.seed = annotations, image_size, seed
+        self.transforms, self.augment = transforms, augment
+        self.epoch = 0
+        self.dropped = 0
+        self._cache: list[Tensor | None] = [None] * len(annotations)
+        self._caching = 3 * image_size[0] * image_size[1] * len(annotations) <= _CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def check(self, progress: Callable[[Iterable], Iterable] = iter) -> None:
+        """Open every image once, so that bad files are found before training starts and not in its third hour."""
+        for i in progress(range(len(self))):
+            if self._caching:
+                self._scaled(i)
+            else:
+                load_image(self.annotations, i)
+
+    def original(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Image and target as they are, scaled but not augmented."""
+        image = self._scaled(i)
+        rows = self.annotations.rows(i)
+        keep = ~self.annotations.crowd[rows]
+        height, width = image.shape[-2:]
+        boxes = torch.from_numpy(self.annotations.boxes[rows][keep]) * self.scale(i, (height, width))
+        boxes = boxes.to(torch.float32).reshape(-1, 4)
+        boxes = BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+        labels = torch.from_numpy(self.annotations.label[rows][keep])
+        return image, {"boxes": boxes, "labels": labels, "image_id": torch.tensor(i)}
+
+    def scale(self, i: int, size: tuple[int, int]) -> Tensor:
+        """(4,) what turns a box of the original image into one of an image of the given height and width."""
+        width, height = self.annotations.sizes[i]
+        if not (width and height):
+            width, height = load_image(self.annotations, i).size
+        x, y = size[1] / float(width), size[0] / float(height)
+        return torch.tensor([x, y, x, y], dtype=torch.float64)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.original(i)
+        if self.augment is None and self.transforms is None:
+            return image, _plain(target)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(
+                int(np.random.SeedSequence((self.seed, self.epoch, i)).generate_state(1, np.uint64)[0] >> 1)
+            )
+            if self.augment is not None:
+                image, target = self.augment(image, target, self.original)
+            if self.transforms is not None:
+                image, target = self.transforms(image, target)
+        target = self._without_degenerate(target, image.shape[-2:])
+        return image, _plain(target)
+
+    def _without_degenerate(self, target: dict, size: tuple[int, int]) -> dict:
+        boxes = (
+            F.clamp_bounding_boxes(target["boxes"]) if isinstance(target["boxes"], BoundingBoxes) else target["boxes"]
+        )
+        keep = ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(1)
+        self.dropped += int((~keep).sum())
+        return {**target, "boxes": boxes[keep], "labels": target["labels"][keep]}
+
+    def _scaled(self, i: int) -> Tensor:
+        cached = self._cache[i]
+        if cached is not None:
+            return cached
+        image = load_image(self.annotations, i, fit=self.image_size)
+        width, height = _fit(image.size, self.image_size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+        if self._caching:
+            self._cache[i] = tensor
+        return tensor
+
+
+def load_image(annotations: Annotations, i: int, *, fit: tuple[int, int] | None = None) -> Image.Image:
+    """One image as RGB, decoded whole. `fit` lets a JPEG be decoded at a lower size that is still large enough.
+
+    Raises DataError that names the file if it is missing or damaged, or if its size is not the one stated.
+    """
+    path = Path(annotations.path(i))
+    where = f"{annotations.source}: image {str(annotations.file_names[i])!r}"
+    try:
+        with Image.open(path) as image:
+            stated = tuple(annotations.sizes[i].tolist())
+            if all(stated) and image.size != stated:
+                raise DataError(
+                    f"{where}: the file is {image.size[0]}x{image.size[1]} but the annotations say "
+                    f"{stated[0]}x{stated[1]}, so its boxes cannot be trusted ({path})"
+                )
+            if fit is not None:
+                image.draft("RGB", (2 * fit[1], 2 * fit[0]))
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{where}: no such file: {path}") from None
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: cannot be decoded, the file is damaged or no image: {path} ({error})") from None
+
+
+def _fit(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height after scaling, by torchvision's rule: the short side to the short, but no more than the long."""
+    short, long = sorted(image_size)
+    scale = min(short / min(size), long / max(size))
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def _plain(target: dict) -> dict[str, Tensor]:
+    return {**target, "boxes": target["boxes"].as_subclass(Tensor)}
+
+
+def collate(batch: list) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Lists of images and of targets, as torchvision's detectors want them."""
+    images, targets = zip(*batch)
+    return list(images), list(targets)

@@ -1,0 +1,233 @@
+"""The named recipes: functions of the detector's kind, "dense" (one stage) or "rcnn" (two stages).
+
+Each sets all that its paper needs, so that naming it is enough. A recipe of your own is a function of the same shape in
+a file of your own: `--recipe my_file.py:my_recipe`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from .losses import BalancedL1Loss, CrossEntropyLoss, FocalLoss
+from .necks import BalancedFPN
+from .recipe import Recipe, Stage
+from .samplers import (
+    AllSampler,
+    CombinedSampler,
+    HardNegativeSampler,
+    InstanceBalancedSampler,
+    IoUBalancedSampler,
+    OHEMSampler,
+    RandomSampler,
+    ScoreHLRSampler,
+)
+from .weights import ClassificationAwareWeights, PrimeSampleWeights
+
+__all__ = ["get", "kinds", "names"]
+
+KINDS = ("dense", "rcnn")
+
+
+def baseline(kind: str) -> Recipe:
+    """The detector as it is."""
+    _check(kind)
+    return Recipe(name="baseline")
+
+
+def cross_entropy(kind: str) -> Recipe:
+    """No remedy at all: cross-entropy over every candidate, nothing sampled and nothing weighed.
+
+    In R-CNN the RoI head keeps its random sampling and the proposal network trains on every anchor.
+    """
+    if _check(kind) == "dense":
+        return Recipe(name="cross_entropy", stages=Stage(cls_loss=CrossEntropyLoss()))
+    return Recipe(name="cross_entropy", proposals=Stage(sample=AllSampler(), cls_loss=CrossEntropyLoss(), prior=0.01))
+
+
+def focal(kind: str) -> Recipe:
+    """Focal loss over every candidate (in R-CNN: every anchor of the proposal network) instead of sampling."""
+    if _check(kind) == "dense":
+        return Recipe(name="focal", stages=Stage(cls_loss=FocalLoss(), prior=0.01))
+    return Recipe(name="focal", proposals=Stage(sample=AllSampler(), cls_loss=FocalLoss(), prior=0.01))
+
+
+def random_sampling(kind: str) -> Recipe:
+    """Random sampling at the ratios of Faster R-CNN, with cross-entropy."""
+    if _check(kind) == "dense":
+        return Recipe(name="random_sampling", stages=_mined(RandomSampler(count=256, positive_fraction=0.5)))
+    return Recipe(name="random_sampling", stages=Stage(sample=RandomSampler(count=512, positive_fraction=0.25)))
+
+
+def ohem(kind: str) -> Recipe:
+    """Online hard example mining: the candidates of the highest loss train."""
+    if _check(kind) == "dense":
+        return Recipe(name="ohem", stages=_mined(OHEMSampler(count=256)))
+    return Recipe(name="ohem", stages=Stage(sample=OHEMSampler(count=64)))
+
+
+def hard_negatives(kind: str) -> Recipe:
+    """SSD's mining: all positives, and three times as many negatives, those of the highest loss."""
+    if _check(kind) == "dense":
+        return Recipe(name="hard_negatives", stages=_mined(HardNegativeSampler()))
+    return Recipe(name="hard_negatives", stages=Stage(sample=HardNegativeSampler()))
+
+
+def iou_balanced(kind: str) -> Recipe:
+    """Libra's negatives: drawn evenly over their IoU with the objects."""
+    return _sampled("iou_balanced", kind, negative=IoUBalancedSampler())
+
+
+def instance_balanced(kind: str) -> Recipe:
+    """Libra's positives: drawn evenly over the objects."""
+    return _sampled("instance_balanced", kind, positive=InstanceBalancedSampler())
+
+
+def libra_sampling(kind: str) -> Recipe:
+    """Libra's sampling, positives and negatives."""
+    return _sampled("libra_sampling", kind, positive=InstanceBalancedSampler(), negative=IoUBalancedSampler())
+
+
+def balanced_l1(kind: str) -> Recipe:
+    """Libra's box loss: inliers gain gradient, outliers are capped."""
+    return Recipe(name="balanced_l1", stages=Stage(box_loss=_balanced_l1(kind)))
+
+
+def balanced_fpn(kind: str) -> Recipe:
+    """Libra's pyramid: every level sees the average of all."""
+    return Recipe(name="balanced_fpn", neck=_balanced_fpn(kind))
+
+
+def libra(kind: str) -> Recipe:
+    """Libra R-CNN (Pang et al. 2019): balanced sampling, pyramid and box loss. One-stage detectors sample nothing, so
+    there it is the pyramid and the box loss, as in the paper's RetinaNet."""
+    neck, loss = _balanced_fpn(kind), _balanced_l1(kind)
+    if kind == "dense":
+        return Recipe(name="libra", neck=neck, stages=Stage(box_loss=loss))
+    sampler = libra_sampling(kind).stages.sample
+    return Recipe(name="libra", neck=neck, stages=Stage(sample=sampler, box_loss=loss))
+
+
+def isr_p(kind: str) -> Recipe:
+    """PISA's importance-based reweighting of the positives."""
+    _check(kind)
+    return Recipe(name="isr_p", stages=Stage(weigh=PrimeSampleWeights(negative=False)))
+
+
+def isr_n(kind: str) -> Recipe:
+    """PISA's selection and reweighting of the negatives by the score-hierarchical local rank; two stages only."""
+    if _check(kind) == "dense":
+        raise ValueError("recipe 'isr_n' selects among proposals: it needs a two-stage detector ('rcnn')")
+    sample = CombinedSampler(positive=RandomSampler(), negative=ScoreHLRSampler())
+    return Recipe(name="isr_n", stages=Stage(sample=sample, weigh=PrimeSampleWeights(positive=False)))
+
+
+def isr(kind: str) -> Recipe:
+    """PISA's importance-based reweighting (of the positives alone in a one-stage detector)."""
+    if _check(kind) == "dense":
+        return Recipe(name="isr", stages=isr_p(kind).stages)
+    return Recipe(name="isr", stages=Stage(sample=isr_n(kind).stages.sample, weigh=PrimeSampleWeights()))
+
+
+def carl(kind: str) -> Recipe:
+    """PISA's classification-aware regression loss."""
+    _check(kind)
+    return Recipe(name="carl", stages=Stage(weigh=ClassificationAwareWeights()))
+
+
+def pisa(kind: str) -> Recipe:
+    """Prime sample attention (Cao et al. 2020): importance-based reweighting and classification-aware regression."""
+    stage = isr(kind).stages
+    weigh = (stage.weigh, ClassificationAwareWeights())
+    return Recipe(name="pisa", stages=Stage(sample=stage.sample, weigh=weigh))
+
+
+def names() -> list[str]:
+    """Every named recipe, in the order of this file.
+
+    >>> names()[:3]
+    ['baseline', 'cross_entropy', 'focal']
+    """
+    return [n for n, f in globals().items() if inspect.isfunction(f) and _is_recipe(n, f)]
+
+
+def kinds(name: str) -> tuple[str, ...]:
+    """The kinds of detector that take a recipe.
+
+    >>> kinds("isr_n")
+    ('rcnn',)
+    """
+    taken = []
+    for kind in KINDS:
+        try:
+            get(name, kind)
+        except ValueError:
+            continue
+        taken.append(kind)
+    return tuple(taken)
+
+
+def get(name: str, kind: str) -> Recipe:
+    """A recipe by name, or by `file.py:function` for one of your own.
+
+    Raises ValueError for a name that is none of them, listing those there are.
+
+    >>> get("focal", "dense").stages.cls_loss
+    FocalLoss(gamma=2.0, alpha=0.25, softmax=False)
+    """
+    path, colon, function = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(Path(path), function, kind)
+    if name not in names():
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(names())}, and `file.py:function` for your own")
+    return globals()[name](kind)
+
+
+def _from_file(path: Path, function: str, kind: str) -> Recipe:
+    if not path.is_file():
+        raise ValueError(f"recipe file {str(path)!r} does not exist")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    made = getattr(module, function, None)
+    recipe = made(kind) if callable(made) else made
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{path}: expected {function!r} to be a Recipe or a function kind -> Recipe but got {recipe!r}")
+    return recipe
+
+
+def _is_recipe(name: str, function: Callable) -> bool:
+    return function.__module__ == __name__ and list(inspect.signature(function).parameters) == ["kind"] and (
+        not name.startswith("_")
+    )
+
+
+def _check(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"expected kind 'dense' or 'rcnn' but got {kind!r}")
+    return kind
+
+
+def _mined(sampler: Callable) -> Stage:
+    """Hard sampling in a one-stage detector: cross-entropy over the sampled anchors. With the background so reduced
+    the classifier starts from even odds of one positive in four."""
+    return Stage(sample=sampler, cls_loss=CrossEntropyLoss(), prior=0.1)
+
+
+def _sampled(name: str, kind: str, **parts: Callable) -> Recipe:
+    if _check(kind) == "dense":
+        return Recipe(name=name, stages=_mined(CombinedSampler(count=256, positive_fraction=0.5, **parts)))
+    return Recipe(name=name, stages=Stage(sample=CombinedSampler(**parts)))
+
+
+def _balanced_l1(kind: str) -> Callable:
+    # beta as each detector's own smooth L1; 0.11 is Libra's for RetinaNet.
+    return BalancedL1Loss(beta=0.11 if _check(kind) == "dense" else 1.0)
+
+
+def _balanced_fpn(kind: str) -> Callable:
+    # The level that all are resized to: Libra's refine_level, 1 for RetinaNet, 2 for Faster R-CNN.
+    return partial(BalancedFPN, refine_level=1 if _check(kind) == "dense" else 2, refine="nonlocal")

@@ -1,0 +1,403 @@
+"""The one plain training loop: a detector, a recipe, a dataset, a run folder. It reads from top to bottom.
+
+On the CPU the same seed gives the same weights bit for bit, and a run that was killed and resumed ends where the
+uninterrupted one does: data order, augmentation and learning rate are functions of (seed, epoch, step), and the rest of
+the state (weights, optimizer, random generator) is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from . import __version__, detectors, recipes
+from .adapters import attach, kind_of
+from .data.annotations import Annotations
+from .data.images import DetectionImages, collate, flips
+from .recipe import Recipe
+
+__all__ = ["Settings", "build_model", "load_model", "predict", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides what a run learns, apart from the data and the recipe."""
+
+    detector: str = "retinanet"
+    size: str = "nano"
+    image_size: tuple[int, int] = (192, 256)
+    """height and width that images are scaled into, keeping their shape"""
+    epochs: int = 15
+    batch_size: int = 16
+    """images a step, over all processes"""
+    optimizer: str = "adamw"
+    """"adamw" or "sgd" """
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    """of SGD"""
+    warmup: float = 0.1
+    """share of the steps over which the rate rises; then it falls by a half cosine to a hundredth"""
+    clip: float = 10.0
+    """largest norm of the gradient; 0 for none"""
+    seed: int = 0
+    weights: str | None = None
+    """pretrained weights of the backbone, as torchvision names them"""
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"expected optimizer 'adamw' or 'sgd' but got {self.optimizer!r}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least 1 but got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"expected warmup in [0, 1) but got {self.warmup}")
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+
+
+def build_model(settings: Settings, classes: tuple[str, ...], recipe: Recipe | str) -> nn.Module:
+    """A fresh detector from the run's seed, with its recipe attached."""
+    torch.manual_seed(settings.seed)
+    model = detectors.build(
+        settings.detector,
+        classes=len(classes),
+        size=settings.size,
+        image_size=settings.image_size,
+        weights=settings.weights,
+    )
+    if isinstance(recipe, str):
+        recipe = recipes.get(recipe, kind_of(model))
+    return attach(model, recipe)
+
+
+def train(
+    data: Annotations,
+    folder: Path | str,
+    *,
+    recipe: Recipe | str = "baseline",
+    settings: Settings | None = None,
+    device: str = "auto",
+    precision: str = "32-true",
+    processes: int = 1,
+    workers: int = 0,
+    checkpoint_seconds: float = 60.0,
+    resume: bool = True,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    images: DetectionImages | None = None,
+) -> nn.Module | None:
+    """Train one detector and leave its run folder complete: settings.json, checkpoint.pt, model.pt, history.json.
+
+    Args:
+        data: the training images.
+        folder: the run's folder; made if absent. A run that stands there unfinished goes on (unless resume=False).
+        recipe: a Recipe, or the name of one.
+        settings: see Settings.
+        device, precision, processes: as Lightning Fabric's accelerator, precision and devices.
+        workers: processes that load images.
+        checkpoint_seconds: time between checkpoints within an epoch; one is written after every epoch in any case.
+        progress: called after each step with (step, steps, losses).
+        images: a dataset made before from the same data, to share its decoded images between runs.
+
+    Returns:
+        The trained model, on the CPU (None when several processes were started: read model.pt).
+
+    Raises:
+        DataError: for an image that cannot be read; before anything is written.
+        ValueError: for a folder that holds a run of other settings.
+    """
+    settings = settings or Settings()
+    folder = Path(folder)
+    if not len(data):
+        raise ValueError(f"{data.source or 'the dataset'} has no training images")
+    if images is None:
+        images = DetectionImages(data, image_size=settings.image_size, transforms=flips(), seed=settings.seed)
+        images.check()
+    images.seed = settings.seed
+    model = build_model(settings, data.classes, recipe)
+    images.augment = model.recipe.augment
+    described = describe(data, model.recipe, settings)
+    _claim(folder, described, resume)
+    fabric = Fabric(
+        accelerator=device,
+        devices=processes,
+        precision=precision,
+        strategy="ddp_spawn" if processes > 1 else "auto",
+    )
+    run = _Run(model, data, images, folder, settings, workers, checkpoint_seconds, progress, described)
+    return fabric.launch(run) if processes > 1 else run(fabric)
+
+
+class _Run:
+    """The loop of one run; a class so that it can be sent to other processes."""
+
+    def __init__(self, model, data, images, folder, settings, workers, checkpoint_seconds, progress, described) -> None:
+        self.model, self.data, self.images, self.folder = model, data, images, folder
+        self.settings, self.workers, self.progress = settings, workers, progress
+        self.checkpoint_seconds, self.described = checkpoint_seconds, described
+
+    def __call__(self, fabric: Fabric) -> nn.Module | None:
+        settings, world = self.settings, fabric.world_size
+        model = self.model.to(memory_format=torch.channels_last)
+        optimizer = _optimizer(model, settings)
+        model, optimizer = fabric.setup(model, optimizer)
+        bare = model.module
+        per_epoch = math.ceil(len(self.data) / settings.batch_size)
+        steps = per_epoch * settings.epochs
+        torch.manual_seed(settings.seed + 7919 * fabric.global_rank)
+        state = self._restore(fabric, bare, optimizer)
+        step, history, seconds = state["step"], state["history"], state["seconds"]
+        board = _board(self.folder, step) if fabric.global_rank == 0 else None
+        started = saved = time.monotonic()
+        model.train()
+        while step < steps:
+            epoch, skip = divmod(step, per_epoch)
+            for images, targets in self._batches(fabric, epoch, skip, world):
+                rate = learning_rate(step, steps, settings) * (bare.recipe.learning_rate or 1.0)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                losses = model(images, targets)
+                total = sum(losses.values())
+                optimizer.zero_grad()
+                fabric.backward(total)
+                if settings.clip:
+                    fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+                optimizer.step()
+                step += 1
+                if step % 10 == 0 or step == steps:
+                    values = {"total": float(total.detach()), **{k: float(v.detach()) for k, v in losses.items()}}
+                    if not math.isfinite(values["total"]):
+                        raise FloatingPointError(f"the loss is {values['total']} at step {step} of {steps}: {values}")
+                    history.append({"step": step, "lr": rate, "loss": values})
+                    if board is not None:
+                        for name, value in values.items():
+                            board.add_scalar(f"loss/{name}", value, step)
+                        board.add_scalar("learning rate", rate, step)
+                if self.progress is not None and fabric.global_rank == 0:
+                    self.progress(step, steps, history[-1]["loss"] if history else {})
+                now = time.monotonic()
+                if now - saved > self.checkpoint_seconds or step % per_epoch == 0:
+                    self._save(fabric, bare, optimizer, step, history, seconds + now - started)
+                    saved = now
+        seconds += time.monotonic() - started
+        if fabric.global_rank == 0:
+            board.close()
+            _write(self.folder / "model.pt", {"model": bare.state_dict(), "classes": list(self.data.classes)})
+            _write_json(self.folder / "history.json", {"seconds": seconds, "history": history})
+        bare = bare.to("cpu").eval()
+        return bare if world == 1 else None
+
+    def _batches(self, fabric: Fabric, epoch: int, skip: int, world: int) -> Iterator[tuple[list, list]]:
+        """The batches of an epoch from number `skip` on; each process takes every world-th image of each batch."""
+        settings = self.settings
+        order = _order(self.data, self.model.recipe.images, settings.seed, epoch)
+        batches = [
+            order[first : first + settings.batch_size][fabric.global_rank :: world].tolist()
+            for first in range(0, len(order), settings.batch_size)
+        ][skip:]
+        self.images.epoch = epoch
+        loader = DataLoader(
+            self.images,
+            batch_sampler=[b for b in batches if b],
+            collate_fn=collate,
+            num_workers=self.workers,
+        )
+        for images, targets in loader:
+            device = fabric.device
+            yield (
+                [image.to(device, non_blocking=True).float().div_(255) for image in images],
+                [{k: v.to(device, non_blocking=True) for k, v in target.items()} for target in targets],
+            )
+
+    def _restore(self, fabric: Fabric, model: nn.Module, optimizer) -> dict[str, Any]:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return {"step": 0, "history": [], "seconds": 0.0}
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        random = state["random"][fabric.global_rank]
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"])
+        return state
+
+    def _save(self, fabric: Fabric, model: nn.Module, optimizer, step: int, history: list, seconds: float) -> None:
+        random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
+        if fabric.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state()
+        everyone = [random]
+        if fabric.world_size > 1:
+            everyone = [None] * fabric.world_size
+            torch.distributed.all_gather_object(everyone, random)
+        if fabric.global_rank == 0:
+            _write(
+                self.folder / "checkpoint.pt",
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "random": everyone,
+                    "step": step,
+                    "history": history,
+                    "seconds": seconds,
+                },
+            )
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the rate.
+
+    >>> s = Settings(learning_rate=1.0, warmup=0.5)
+    >>> [round(learning_rate(i, 4, s), 3) for i in range(4)]
+    [0.5, 1.0, 1.0, 0.505]
+    """
+    warm = max(1, round(settings.warmup * steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _order(data: Annotations, sampling: Callable | None, seed: int, epoch: int) -> np.ndarray:
+    """The images of an epoch in the order of training: all of them once, or drawn by the recipe's weights."""
+    random = np.random.default_rng((seed, epoch))
+    if sampling is None:
+        return random.permutation(len(data))
+    weights = np.asarray(sampling(data), float)
+    return random.choice(len(data), size=len(data), p=weights / weights.sum())
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Norms and biases are not decayed."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    free = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+
+
+def describe(data: Annotations, recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    """What a run folder says of itself: enough to know whether two runs are the same, and to run it again."""
+    return {
+        "recipe": recipe.name,
+        "repr": repr(recipe),
+        "settings": {**asdict(settings), "image_size": list(settings.image_size)},
+        "data": {
+            "source": data.source,
+            "fingerprint": data.fingerprint(),
+            "images": len(data),
+            "boxes": len(data.boxes),
+            "classes": list(data.classes),
+        },
+        "versions": {
+            "detbalance": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
+    """Make the folder this run's own. Raises ValueError if it holds a run of other settings."""
+    path = folder / "settings.json"
+    if path.exists():
+        there = json.loads(path.read_text())
+        differing = [key for key in ("repr", "settings") if there.get(key) != described[key]]
+        if there.get("data", {}).get("fingerprint") != described["data"]["fingerprint"]:
+            differing.append("data")
+        if differing and resume:
+            raise ValueError(
+                f"{folder} holds a run that differs in {', '.join(differing)}; use another folder, or --no-resume to "
+                f"start it anew"
+            )
+    if not resume:
+        for name in ("checkpoint.pt", "model.pt", "history.json", "predictions.json", "evaluation.json"):
+            (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(path, described)
+
+
+def load_model(folder: Path | str, recipe: Recipe | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """A finished run's model, ready to predict, and its settings.
+
+    A recipe of your own that changes the architecture (neck, head) has to be given; named ones are found.
+
+    Raises FileNotFoundError if the run is not finished.
+    """
+    folder = Path(folder)
+    described = json.loads((folder / "settings.json").read_text())
+    saved = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    settings = Settings(**described["settings"])
+    model = build_model(settings, tuple(saved["classes"]), recipe or described["recipe"])
+    model.load_state_dict(saved["model"])
+    return model.eval(), described
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    data: Annotations,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int = 16,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    images: DetectionImages | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Detections of every image: boxes (xyxy pixels of the original image), labels, scores."""
+    images = images or DetectionImages(data, image_size=image_size)
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    found: list[dict[str, np.ndarray]] = []
+    for first in range(0, len(data), batch_size):
+        rows = range(first, min(first + batch_size, len(data)))
+        batch = [images.original(i)[0] for i in rows]
+        outputs = model([image.to(device).float().div_(255) for image in batch])
+        for i, image, output in zip(rows, batch, outputs):
+            boxes = output["boxes"].double().cpu() / images.scale(i, tuple(image.shape[-2:]))
+            found.append(
+                {
+                    "boxes": boxes.numpy(),
+                    "labels": output["labels"].cpu().numpy(),
+                    "scores": output["scores"].double().cpu().numpy(),
+                }
+            )
+        if progress is not None:
+            progress(len(found), len(data))
+    return found
+
+
+def _board(folder: Path, step: int):
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Atomic: a reader sees the old file or the new one, whatever happens in between."""
+    part = path.with_suffix(path.suffix + ".part")
+    with open(part, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(record, indent=1))
+    os.replace(part, path)
