@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Annotations", "DataError", "Problem"]
+__all__ = ["Annotations", "DataError", "MissingDataError", "Problem"]
 
 
 class DataError(ValueError):
     """A dataset that cannot be read. The message names file, record and field, and says what was expected."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A dataset, or a part of it, that is not there."""
 
 
 @dataclass(frozen=True)

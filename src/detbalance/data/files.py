@@ -1,0 +1,177 @@
+"""Files of a dataset, opened with care: size limits, gzip, safe names, image folders, image sizes. Numpy only."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from .annotations import DataError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFolders",
+    "files_under",
+    "files_with",
+    "image_size",
+    "open_bytes",
+    "open_text",
+    "printable",
+    "split_name",
+    "stays_inside",
+    "subfolders",
+]
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".pgm", ".ppm"))
+MAX_EXPANSION = 200
+"""a gzip file that unpacks to more than this many times its size (and over 64 MiB) is a trap, not annotations"""
+_CHUNK = 1 << 24
+_SPLIT_WORDS = {
+    "train": "train", "trainval": "train", "training": "train", "val": "val", "valid": "val",
+    "validation": "val", "dev": "val", "eval": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """Text that is safe to print and to encode: control and surrogate characters replaced, overlong text cut."""
+    text = str(text)
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in cut)
+
+
+def open_bytes(path: Path) -> bytes:
+    """The contents of a file, unpacked if it is gzip (told by content). Raises DataError for what cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                return Path(path).read_bytes()
+        limit, parts, size = max(1 << 26, MAX_EXPANSION * os.path.getsize(path)), [], 0
+        with gzip.open(path) as file:
+            while part := file.read(_CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise DataError(f"{path}: the gzip file unpacks to over {MAX_EXPANSION} times its size; not read")
+        return b"".join(parts)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: the gzip file is damaged or cut off ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def open_text(path: Path) -> str:
+    """The contents of a text file; bytes that are not UTF-8 are replaced, a byte order mark is dropped."""
+    return open_bytes(path).decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def split_name(*texts: str) -> str:
+    """The split that a file or folder name speaks of: "train", "val", "test" or "".
+
+    >>> split_name("instances_val2017"), split_name("valid"), split_name("trainval"), split_name("taco")
+    ('val', 'val', 'train', '')
+    """
+    for text in texts:
+        for word in re.findall(r"[a-z]+", text.lower()):
+            if word in _SPLIT_WORDS:
+                return _SPLIT_WORDS[word]
+    return ""
+
+
+def stays_inside(name: str) -> bool:
+    """Does a relative file name stay inside the folder that it is relative to?
+
+    >>> stays_inside("a/../b.jpg"), stays_inside("../b.jpg"), stays_inside("/etc/passwd")
+    (True, False, False)
+    """
+    flat = name.replace("\\", "/")
+    if not flat or "\0" in flat or flat.startswith("/") or re.match(r"[A-Za-z]:", flat):
+        return False
+    return not os.path.normpath(flat).startswith("..")
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height from an image file's header, None if there is no such image. Pixels are not decoded."""
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large image is no bomb here: only its header is read
+            with Image.open(path) as image:
+                return image.size
+    except Exception:  # Pillow's parsers raise many kinds on damaged headers; all mean: not an image
+        return None
+
+
+class ImageFolders:
+    """Where the images of annotation files lie: found by looking where their file names exist.
+
+    >>> ImageFolders(Path("nowhere")).find(["a.jpg"]) is None
+    True
+    """
+
+    def __init__(self, root: Path, *, depth: int = 3, limit: int = 200):
+        self.root = Path(root)
+        self.folders = [self.root]
+        """`root` and the folders below it, breadth first"""
+        for folder in self.folders:  # grows while it is walked
+            if len(folder.relative_to(self.root).parts) < depth:
+                self.folders += subfolders(folder)[: max(0, limit - len(self.folders))]
+
+    def find(self, names: list[str], *, split: str = "", near: Path | None = None) -> Path | None:
+        """The folder that holds most of a sample of the names, None if none does; folders named after the split first.
+
+        near: the folder of the annotation file, looked into before its neighbours.
+        """
+        names = [name for name in names if stays_inside(name)]
+        sample = names[:: max(1, len(names) // 8)][:8]
+
+        def rank(folder):
+            theirs = split_name(*reversed(folder.relative_to(self.root).parts))
+            return theirs not in ("", split), theirs != split, folder != near
+
+        best, most = None, 0
+        for folder in sorted(self.folders, key=rank):
+            hits = sum(os.path.isfile(os.path.join(folder, name)) for name in sample)
+            if hits > most:
+                best, most = folder, hits
+            if most == len(sample):
+                break
+        return best
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly inside a folder, sorted, hidden ones left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(e.path) for e in entries if not e.name.startswith(".") and e.is_dir())
+    except OSError:
+        return []
+
+
+def files_with(folder: Path, *suffixes: str) -> list[Path]:
+    """Files directly inside a folder whose lower-case name ends so, sorted, hidden ones left out."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if not e.name.startswith(".") and e.name.lower().endswith(suffixes)]
+    except OSError:
+        return []
+    return [Path(folder) / name for name in sorted(names)]
+
+
+def files_under(folder: Path, suffixes: Iterable[str], limit: int | None = None) -> list[Path]:
+    """Files of these suffixes (lower case) in a folder and all below it, sorted; hidden ones left out."""
+    suffixes, found = frozenset(suffixes), []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
+                found.append(Path(place, name))
+                if len(found) == limit:
+                    return found
+    return found

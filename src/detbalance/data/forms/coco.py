@@ -1,0 +1,251 @@
+"""COCO and LVIS: JSON with `images`, `annotations` and `categories`. Numpy and msgspec only."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from ..annotations import Annotations, DataError
+from ..checks import Log
+from ..draft import Draft
+from ..files import files_with, open_bytes, subfolders
+
+__all__ = ["NotCocoError", "coco_files", "draft_coco", "write_coco"]
+
+
+class NotCocoError(DataError):
+    """Valid JSON, but not a dataset in COCO form."""
+
+
+_Id = int | str
+_CategoryId = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: _Id
+    file_name: str | None = None
+    width: int | float | None = None
+    height: int | float | None = None
+    coco_url: str | None = None
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: _Id
+    category_id: _CategoryId
+    bbox: tuple[float, float, float, float]
+    id: _Id | float | None = None
+    area: float | None = None
+    iscrowd: bool | int | float | None = None
+    difficult: bool | int | float | None = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: _CategoryId
+    name: str
+    frequency: str | None = None
+
+
+class _Dataset(msgspec.Struct, gc=False):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation] = []
+
+
+_DECODER = msgspec.json.Decoder(_Dataset)
+_RECORDS = {"images": _Image, "annotations": _Annotation, "categories": _Category}
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """JSON files that may be the annotations of a folder: in it, in `annotations`, or in its `train`, `valid`, ...
+
+    Where files of COCO's own names are there, `instances_*` are taken.
+    """
+    suffixes = (".json", ".json.gz")
+    files = files_with(folder, *suffixes) + files_with(folder / "annotations", *suffixes)
+    files = files or [f for sub in subfolders(folder) for f in files_with(sub, *suffixes)]
+    return [f for f in files if f.name.startswith("instances_")] or files
+
+
+def draft_coco(path: Path, log: Log, *, split: str = "") -> Draft:
+    """Read one COCO or LVIS file, plain or gzipped. Raises DataError that says where it is not of this form."""
+    data = _decode(path, log)
+    name = str(path)
+    categories, number = _categories(data.categories, name, log)
+    images, row = _images(data.images, name, log)
+    kept, image, label = _attribute(data.annotations, row, number, name, log)
+    annotations = [data.annotations[i] for i in kept] if len(kept) < len(data.annotations) else data.annotations
+    boxes = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes[:, 2:] += boxes[:, :2]
+    areas = np.array([np.nan if a.area is None else a.area for a in annotations], np.float64)
+    lvis = any(c.frequency for c in categories) or any(i.neg_category_ids is not None for i in images)
+    draft = Draft(
+        form="lvis" if lvis else "coco",
+        classes=[c.name for c in categories],
+        image_ids=[i.id for i in images],
+        file_names=[_file_name(i) for i in images],
+        sizes=np.array([(i.width or 0, i.height or 0) for i in images], np.float64).reshape(-1, 2),
+        image=image,
+        label=label,
+        boxes=boxes,
+        record=[str(k) if a.id is None else a.id for k, a in zip(kept.tolist(), annotations)],
+        file=[name] * len(images),
+        area=areas,
+        crowd=np.array([bool(a.iscrowd) for a in annotations], bool),
+        difficult=np.array([bool(a.difficult) for a in annotations], bool),
+        split=[split] * len(images),
+        category_ids=[c.id for c in categories],
+    )
+    if lvis:
+        draft.frequency = [c.frequency or "" for c in categories] if any(c.frequency for c in categories) else None
+        draft.negatives = [_labels(i.neg_category_ids, number) for i in images]
+        draft.not_exhaustive = [_labels(i.not_exhaustive_category_ids, number) for i in images]
+    return draft
+
+
+def _decode(path: Path, log: Log) -> _Dataset:
+    """Typed records of a file: at once where all types are right, else record by record."""
+    data = open_bytes(path)
+    if not data.strip():
+        raise DataError(f"{path}: the file is empty")
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _tolerant(path, _loads(path, data), log)
+
+
+def _loads(path: Path, data: bytes) -> Any:
+    """Plain objects of a file; NaN and Infinity, which JSON does not have but many writers write, are let in."""
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} (byte {error.pos}): {error.msg}"
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: the JSON is nested too deeply") from error
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+def _tolerant(path: Path, data: Any, log: Log) -> _Dataset:
+    """Convert record by record; what cannot be converted is counted and left out."""
+    if isinstance(data, list):
+        raise NotCocoError(
+            f"{path}: a list of {len(data)} records: detections, perhaps, but not a dataset with 'images'"
+        )
+    if not isinstance(data, dict):
+        raise NotCocoError(f"{path}: expected an object with 'images', 'annotations' and 'categories'")
+    columns = {}
+    for key, kind in _RECORDS.items():
+        records = data.get(key, [] if key == "annotations" else None)
+        if not isinstance(records, list):
+            got = "none" if records is None else type(records).__name__
+            raise NotCocoError(f"{path}: expected a list {key!r} but got {got}")
+        converted = (_record(f"{path}: {key}[{i}]", record, kind, log) for i, record in enumerate(records))
+        columns[key] = [record for record in converted if record is not None]
+        if records and not columns[key]:
+            first = log.examples["unusable record"][0]
+            raise NotCocoError(f"{path}: none of the {len(records)} {key} can be used; the first: {first}")
+    return _Dataset(**columns)
+
+
+def _record(where: str, record: Any, kind: type, log: Log) -> Any:
+    """One record in its type, or None."""
+    try:
+        return msgspec.convert(record, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        reason = str(error).replace(" - at `$", " in `")
+    try:
+        converted = msgspec.convert(record, kind, strict=False)
+        log.add("value of another type", f"{where}: {reason}")
+    except (msgspec.ValidationError, RecursionError, OverflowError):
+        number = record.get("id") if isinstance(record, dict) else None
+        log.add("unusable record", f"{where}{'' if number is None else f' (id {number})'}: {reason}")
+        return None
+    return converted
+
+
+def _categories(records: list[_Category], name: str, log: Log) -> tuple[list[_Category], dict[int, int]]:
+    """Categories in the order of their ids, one for each name, and the label of each id."""
+    kept: list[_Category] = []
+    by_name: dict[str, int] = {}
+    number: dict[int, int] = {}
+    for category in sorted(records, key=lambda c: c.id):
+        if category.id in number or category.name in by_name:
+            log.add("duplicate category", f"{name}: categories: id {category.id}, name {category.name!r}")
+        if category.id in number:
+            continue
+        if category.name not in by_name:
+            kept.append(category)
+            by_name[category.name] = len(kept)
+        number[category.id] = by_name[category.name]
+    return kept, number
+
+
+def _images(records: list[_Image], name: str, log: Log) -> tuple[list[_Image], dict[_Id, int]]:
+    """Images with distinct ids, and the row of each id."""
+    row: dict[_Id, int] = {}
+    images = []
+    for image in records:
+        if image.id in row:
+            log.add("duplicate image id", f"{name}: images: id {image.id!r} (file {image.file_name!r})")
+        else:
+            row[image.id] = len(images)
+            images.append(image)
+    return images, row
+
+
+def _attribute(
+    records: list[_Annotation], row: dict[_Id, int], number: dict[int, int], name: str, log: Log
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of the annotations whose image and category are known, with image row and label."""
+    image = np.array([row.get(a.image_id, -1) for a in records], np.int64)
+    label = np.array([number.get(a.category_id, 0) for a in records], np.int64)
+
+    def where(i):
+        return f"{name}: annotation {records[i].id if records[i].id is not None else f'number {i}'}"
+
+    log.rows(
+        "unknown category",
+        label == 0,
+        lambda i: f"{where(i)}: category_id: {records[i].category_id} is not in 'categories'",
+    )
+    log.rows("unknown image", image < 0, lambda i: f"{where(i)}: image_id: {records[i].image_id!r} is not in 'images'")
+    ids = [a.id for a in records if a.id is not None]
+    if len(set(ids)) < len(ids):
+        seen: set = set()
+        again = [i for i, a in enumerate(records) if a.id is not None and (a.id in seen or seen.add(a.id))]
+        log.rows("duplicate annotation id", np.array(again), where)
+    kept = np.flatnonzero((image >= 0) & (label > 0))
+    return kept, image[kept], label[kept]
+
+
+def _file_name(image: _Image) -> str:
+    """Name of the image's file; LVIS states only its address, of which the last two parts are folder and file."""
+    if image.file_name:
+        return image.file_name
+    return "/".join(image.coco_url.rsplit("/", 2)[-2:]) if image.coco_url else ""
+
+
+def _labels(ids: list[int] | None, number: dict[int, int]) -> tuple[int, ...]:
+    return tuple(number[i] for i in ids or () if i in number)
+
+
+def write_coco(annotations: Annotations, path: str | Path) -> Path:
+    """Write a dataset in COCO form, at once or not at all. Returns the path."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(msgspec.json.encode(annotations.to_coco()))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
