@@ -1,3 +1,7 @@
 """How much each sample counts (soft sampling). Called as (samples) -> factors (S,)."""
 
-__all__: list[str] = []
+from .classification_aware import ClassificationAwareWeights
+from .constant import ConstantWeights
+from .prime import PrimeSampleWeights
+
+__all__ = ["ClassificationAwareWeights", "ConstantWeights", "PrimeSampleWeights"]

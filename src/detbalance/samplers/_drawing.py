@@ -1,0 +1,64 @@
+"""What the samplers share: random choices of rows, uniform or even over groups; the present loss; checks of options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..types import Candidates
+from ..weights.local_rank import rank_within
+
+__all__ = ["check", "draw", "present_loss", "shuffle_evenly"]
+
+
+def check(name: str, value: Any, allowed: str, valid: bool) -> None:
+    """Refuse an option that is not valid.
+
+    >>> check("count", 0, "a positive integer", False)
+    Traceback (most recent call last):
+    ValueError: count must be a positive integer, got 0
+    """
+    if not valid:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def draw(rows: Int[Tensor, "N"], count: int, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    """`count` of the rows at random, or all of them where there are fewer, in random order.
+
+    One call of `torch.randperm`, even if all are taken: the random numbers are used up as torchvision does.
+    """
+    return rows[_permutation(rows, generator)[:count]]
+
+
+def shuffle_evenly(
+    rows: Int[Tensor, "N"],
+    group: Int[Tensor, "N"],
+    quota: int | Int[Tensor, "N"],
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "N"]:
+    """The rows in random order, but of each group at most `quota` before any row is there beyond its group's quota.
+
+    The first n of the result are an even draw over the groups, cut or topped up at random; no row can come twice.
+
+    >>> group = torch.tensor([0, 0, 0, 0, 1])
+    >>> sorted(group[shuffle_evenly(torch.arange(5), group, 1)][:2].tolist())
+    [0, 1]
+    """
+    order = _permutation(rows, generator)
+    surplus = rank_within(group[order]) >= torch.as_tensor(quota, device=rows.device).expand_as(rows)[order]
+    return rows[order[surplus.byte().argsort(stable=True)]]
+
+
+def present_loss(sampler: object, candidates: Candidates) -> Float[Tensor, "N"]:
+    """The present loss of each candidate; an error that names the sampler where there is none."""
+    if candidates.loss is None:
+        raise ValueError(f"{type(sampler).__name__} ranks by candidates.loss, which is None here")
+    return candidates.loss().detach()
+
+
+def _permutation(rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = rows.device if generator is None else generator.device
+    return torch.randperm(len(rows), generator=generator, device=device).to(rows.device)
