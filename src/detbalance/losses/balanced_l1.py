@@ -19,7 +19,7 @@ class BalancedL1Loss:
     """Smooth L1 with a larger gradient for small errors, so that the many nearly right boxes are heard beside the few
     outliers, whose gradient is cut at `gamma`.
 
-    Pang et al., equations 6 to 8, for |d| < beta: alpha/b (b |d| + 1) ln(b |d| / beta + 1) - alpha |d|, else
+    Pang et al., section 3.3, for |d| < beta: alpha/b (b |d| + 1) ln(b |d| / beta + 1) - alpha |d|, else
     gamma |d| + gamma/b - alpha beta, with b = e^(gamma/alpha) - 1, summed over the four coordinates. The paper has
     beta = 1, where the gradient is alpha ln(b |d| + 1). For other beta this is the authors' code: the value stays
     continuous, the gradient has a small step at beta.
@@ -38,7 +38,7 @@ class BalancedL1Loss:
     """error at which the loss turns linear"""
 
     addresses: ClassVar[tuple[Imbalance, ...]] = (Imbalance.REGRESSION_LOSS,)
-    paper: ClassVar[str] = "Pang et al., Libra R-CNN, CVPR 2019, arXiv:1904.02701, eq. 6-8"
+    paper: ClassVar[str] = "Pang et al., Libra R-CNN, CVPR 2019, arXiv:1904.02701, sec. 3.3"
     space: ClassVar[str] = "code"
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..taxonomy import Imbalance
-from ._common import require, widen
+from ._common import power, require, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +56,14 @@ class FocalLoss:
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         if self.gamma > 0:
             miss = torch.addcmul(target, logits.sigmoid(), 1 - 2 * target)  # 1 - p_t
-            loss = loss * self._fade(miss)
+            loss = loss * power(miss, self.gamma)
         if self.alpha is not None:
             loss = loss * (1 - self.alpha + (2 * self.alpha - 1) * target)
         return loss
 
     def _softmax(self, logits: Tensor, target: Tensor) -> Tensor:
         log_p = (target * logits.log_softmax(-1)).sum(-1)
-        loss = -self._fade(-torch.expm1(log_p)) * log_p if self.gamma > 0 else -log_p
+        loss = -power(-torch.expm1(log_p), self.gamma) * log_p if self.gamma > 0 else -log_p
         if self.alpha is not None:
             loss = loss * (self.alpha + (1 - 2 * self.alpha) * target[:, 0])
         return loss
-
-    def _fade(self, miss: Tensor) -> Tensor:
-        if self.gamma < 1:  # the slope of miss^gamma has no bound at 0
-            miss = miss.clamp(min=torch.finfo(miss.dtype).tiny)
-        return miss**self.gamma

@@ -33,7 +33,7 @@ class BalancedFPN(FPN):
     """
 
     addresses: ClassVar[tuple[Imbalance, ...]] = (Imbalance.FEATURE_LEVEL,)
-    paper: ClassVar[str] = "Pang et al., Libra R-CNN, CVPR 2019, arXiv:1904.02701, sec. 3.2, eq. 4"
+    paper: ClassVar[str] = "Pang et al., Libra R-CNN, CVPR 2019, arXiv:1904.02701, sec. 3.2"
 
     def __init__(
         self,
