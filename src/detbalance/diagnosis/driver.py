@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.annotations import Annotations
 from ..taxonomy import Imbalance
-from . import classes, levels, resizing, scale
+from . import batches, classes, company, crowding, levels, overlaps, resizing, scale, spatial
 from .bootstrap import Resampler
 from .columns import Columns
 from .finding import Finding
@@ -53,11 +53,17 @@ def _measured(columns: Columns, sampler: Resampler, targets: dict[str, Any]) -> 
         classes.class_counts(columns, sampler, target=wanted),
         classes.class_images(columns, sampler, target=wanted),
         classes.class_groups(columns, sampler),
+        batches.batch_classes(columns, sampler),
+        crowding.objects_per_image(columns, sampler),
+        company.cooccurrence(columns, sampler),
         scale.relative_size(columns, sampler),
         scale.extents(columns, sampler),
         scale.size_bins(columns, sampler),
         resizing.resize_loss(columns, sampler),
         levels.pyramid_levels(columns, sampler),
+        spatial.centres(columns, sampler),
+        spatial.aspect(columns, sampler),
+        overlaps.overlaps(columns, sampler),
     ]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "effective_number_index",
     "entropy_index",
     "gini_index",
+    "gini_of_frequencies",
     "kl_divergence",
     "log_ratio_index",
     "normalise",
@@ -88,6 +89,20 @@ def gini_index(counts: np.ndarray, target: np.ndarray | None = None) -> np.ndarr
     lorenz = np.cumsum(p, -1)
     area = ((2 * lorenz - p) * q).sum(-1) / 2
     return _scaled(1 - 2 * area, float(1 - q.min()) if q.size else 0)
+
+
+def gini_of_frequencies(frequency: np.ndarray) -> np.ndarray:
+    """Gini index of many numbers of which frequency[..., n] are equal to n; `gini_index` without listing them.
+
+    >>> float(gini_of_frequencies([0, 2, 1]).round(6)) == float(gini_index([1, 1, 2]).round(6))
+    True
+    """
+    frequency = np.asarray(frequency, np.float64)
+    held = frequency * np.arange(frequency.shape[-1])
+    total, lorenz = frequency.sum(-1), np.cumsum(held, -1)
+    area = ((2 * lorenz - held) * frequency).sum(-1) / 2
+    gini = 1 - 2 * area / np.maximum(total * lorenz[..., -1], 1)
+    return np.clip(np.where(lorenz[..., -1] > 0, gini * total / np.maximum(total - 1, 1), 0), 0, 1)
 
 
 def ratio_index(counts: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
