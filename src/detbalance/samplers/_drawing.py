@@ -41,15 +41,17 @@ def shuffle_evenly(
 ) -> Int[Tensor, "N"]:
     """The rows in random order, but of each group at most `quota` before any row is there beyond its group's quota.
 
-    The first n of the result are an even draw over the groups, cut or topped up at random; no row can come twice.
+    The first n of the result are an even draw over the groups, cut or topped up at random; no row can come twice. Two
+    permutations, because the first alone would favour large groups: their quota is full early, and their rest comes
+    before that of small groups.
 
     >>> group = torch.tensor([0, 0, 0, 0, 1])
     >>> sorted(group[shuffle_evenly(torch.arange(5), group, 1)][:2].tolist())
     [0, 1]
     """
+    surplus = rank_within(group, _permutation(rows, generator)) >= quota
     order = _permutation(rows, generator)
-    surplus = rank_within(group[order]) >= torch.as_tensor(quota, device=rows.device).expand_as(rows)[order]
-    return rows[order[surplus.byte().argsort(stable=True)]]
+    return rows[order[surplus[order].byte().argsort(stable=True)]]
 
 
 def present_loss(sampler: object, candidates: Candidates) -> Float[Tensor, "N"]:

@@ -34,6 +34,7 @@ class ClassificationAwareWeights:
     Checked by: sum(c) = P over the positives; power 0 or bias 1 gives 1; with L the box losses,
     d(sum(c L)) / dv_i = (P L_i - sum(c L)) / sum(v).
 
+    >>> import torch
     >>> from detbalance.types import Samples
     >>> box = torch.tensor([[0.0, 0, 10, 10]]).expand(3, 4)
     >>> logits = torch.tensor([[0.0, 2.0], [0.0, -2.0], [0.0, 0.0]])
