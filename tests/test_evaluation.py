@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from detbalance.curves import nearest_iou
 from detbalance.data.annotations import Annotations
 from detbalance.detections import Predictions, load_predictions
 from detbalance.evaluation import Evaluation, evaluate, false_positives, frequency_groups, score_by_iou
-from detbalance.matching import MatchTable, run_hotcoco
+from detbalance.scoring.curves import nearest_iou
+from detbalance.scoring.matching import run_hotcoco
+from detbalance.scoring.table import MatchTable
 
 COCO100 = Path(__file__).resolve().parents[1] / "../shared/data/coco_val2014_100"
 

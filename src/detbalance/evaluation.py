@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from hotcoco import COCOeval
 
-from .curves import false_positives, score_by_iou
 from .data.annotations import Annotations
 from .detections import Predictions, load_predictions
-from .lrp import optimal_lrp
-from .matching import IOU_THRESHOLDS, MatchTable, run_hotcoco
+from .scoring.curves import false_positives, score_by_iou
+from .scoring.lrp import optimal_lrp
+from .scoring.matching import IOU_THRESHOLDS, ClassMatches, matches_of, run_hotcoco
+from .scoring.resampling import resampled_tide
+from .scoring.tide import repaired
 
 __all__ = ["GROUPS", "METRICS", "Evaluation", "evaluate", "false_positives", "frequency_groups", "score_by_iou"]
 
@@ -155,7 +157,7 @@ def evaluate(
     if training.classes != annotations.classes:
         raise ValueError(f"expected training to have the classes {annotations.classes} but got {training.classes}")
     coco = run_hotcoco(annotations, found)
-    table = MatchTable.of(coco, annotations, found, areas=("all",)).areas["all"]
+    table = matches_of(coco, annotations, found)
     groups = frequency_groups(training, edges=edges)
     lrp = [optimal_lrp(matches) for matches in table]
     objects = [int(matches.objects.sum()) for matches in table]
@@ -176,7 +178,7 @@ def evaluate(
         },
         by_class=dict(zip(annotations.classes, by_class)),
         by_frequency=by_frequency,
-        tide=_tide(coco, sum(objects)),
+        tide=_tide(annotations, found, table),
     )
 
 
@@ -255,9 +257,7 @@ def _by_class(
     ]
 
 
-def _tide(coco: COCOeval, objects: int) -> dict[str, float | None]:
-    names = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
-    if not objects:
-        return dict.fromkeys(names)
-    lost = coco.tide_errors()["delta_ap"]
-    return {name: float(lost[name]) for name in names}
+def _tide(annotations: Annotations, found: Predictions, matches: tuple[ClassMatches, ...]) -> dict[str, float | None]:
+    once = np.ones((1, len(annotations)), np.int64)
+    lost = resampled_tide(matches, repaired(annotations, found, matches), once)
+    return {error: None if np.isnan(value[0]) else float(value[0]) for error, value in lost.items()}

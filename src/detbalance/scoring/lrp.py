@@ -25,7 +25,7 @@ def optimal_lrp(matches: ClassMatches) -> dict[str, float | None]:
 
     >>> one_perfect_hit_of_two = ClassMatches(
     ...     image=np.zeros(1, int), score=np.array([0.8]), hit=np.ones((1, 1), bool), ignored=np.zeros((1, 1), bool),
-    ...     iou=np.ones(1), objects=np.array([2]))
+    ...     iou=np.ones(1), objects=np.array([2]), row=np.zeros(1, int), truth=np.zeros(1, int))
     >>> optimal_lrp(one_perfect_hit_of_two)
     {'oLRP': 0.5, 'Loc': 0.0, 'FP': 0.0, 'FN': 0.5, 'threshold': 0.8}
     """

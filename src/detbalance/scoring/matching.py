@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from .data.annotations import Annotations
-from .detections import Predictions
+from ..data.annotations import Annotations
+from ..detections import Predictions
 
-__all__ = ["AREAS", "IOU_THRESHOLDS", "ClassMatches", "MatchTable", "paired_iou", "run_hotcoco"]
+__all__ = ["AREAS", "IOU_THRESHOLDS", "ClassMatches", "equal_pairs", "matches_of", "paired_iou", "run_hotcoco"]
 
 AREAS: dict[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
@@ -40,41 +40,27 @@ class ClassMatches:
     """(D,) float64, with the object found at the lowest threshold; 0 where none"""
     objects: np.ndarray
     """(I,) int64, objects to be found in each image"""
+    row: np.ndarray
+    """(D,) int64, row of the detection in `Predictions`"""
+    truth: np.ndarray
+    """(D,) int64, row of the object found at the lowest threshold in `Annotations`; -1 where none"""
+
+    def at(self, threshold: int) -> ClassMatches:
+        """The same with one IoU threshold alone."""
+        one = slice(threshold, threshold + 1)
+        return replace(self, hit=self.hit[one], ignored=self.ignored[one])
 
 
-@dataclass(frozen=True, eq=False)
-class MatchTable:
-    """The matches of one run on one test set: all that average precision depends on."""
-
-    classes: tuple[str, ...]
-    images: int
-    areas: dict[str, tuple[ClassMatches, ...]]
-    """area range ("all", "small", "medium", "large") -> one entry a class"""
-
-    @classmethod
-    def build(
-        cls, annotations: Annotations, predictions: Predictions, *, areas: tuple[str, ...] = tuple(AREAS)
-    ) -> MatchTable:
-        """Match predictions with annotations under COCO's rules (LVIS's where the annotations are LVIS's)."""
-        return cls.of(run_hotcoco(annotations, predictions), annotations, predictions, areas=areas)
-
-    @classmethod
-    def of(
-        cls, coco: COCOeval, annotations: Annotations, predictions: Predictions, *, areas: tuple[str, ...]
-    ) -> MatchTable:
-        """Take the matches out of an evaluation that `run_hotcoco` has made."""
-        cells: dict[tuple[float, float, int], list[dict]] = {}
-        for cell in coco.eval_imgs:
-            if cell is not None:
-                cells.setdefault((*cell["aRng"], cell["category_id"]), []).append(cell)
-        table = {
-            area: tuple(
-                _class_matches(cells.get((*AREAS[area], k), []), annotations, predictions)
-                for k in range(1, len(annotations.classes) + 1)
-            )
-            for area in areas
-        }
-        return cls(annotations.classes, len(annotations), table)
+def matches_of(
+    coco: COCOeval, annotations: Annotations, predictions: Predictions, *, area: str = "all"
+) -> tuple[ClassMatches, ...]:
+    """The matches of every class, for objects of one range of sizes, out of what `run_hotcoco` has found."""
+    cells: dict[int, list[dict]] = {}
+    for cell in coco.eval_imgs:
+        if cell is not None and tuple(cell["aRng"]) == AREAS[area]:
+            cells.setdefault(cell["category_id"], []).append(cell)
+    labels = range(1, len(annotations.classes) + 1)
+    return tuple(_class_matches(cells.get(label, []), annotations, predictions) for label in labels)
 
 
 def _class_matches(cells: list[dict], annotations: Annotations, predictions: Predictions) -> ClassMatches:
@@ -93,12 +79,12 @@ def _class_matches(cells: list[dict], annotations: Annotations, predictions: Pre
     ignored = column("dtIgnore", bool)
     hit = found & ~ignored
     row = np.fromiter(chain.from_iterable(cell["dtIds"] for cell in cells), np.int64)[order] - 1
-    truth = column("dtMatches", np.int64)[0] - 1
+    truth = np.where(hit[0], column("dtMatches", np.int64)[0] - 1, -1)
     iou = np.zeros(len(order))
     iou[hit[0]] = paired_iou(predictions.boxes[row[hit[0]]], annotations.boxes[truth[hit[0]]])
     objects = np.zeros(len(annotations), np.int64)
     objects[rows] = [sum(cell["gtInDenominator"]) for cell in cells]
-    return ClassMatches(np.repeat(rows, length)[order], score[order], hit, ignored, iou, objects)
+    return ClassMatches(np.repeat(rows, length)[order], score[order], hit, ignored, iou, objects, row, truth)
 
 
 def _in_order(annotations: Annotations) -> np.ndarray:
@@ -115,6 +101,21 @@ def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     intersection = side.clip(min=0).prod(1)
     union = (first[:, 2:] - first[:, :2]).prod(1) + (second[:, 2:] - second[:, :2]).prod(1) - intersection
     return np.divide(intersection, union, out=np.zeros(len(union)), where=union > 0)
+
+
+def equal_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All (i, j) with first[i] == second[j], by i and then by j.
+
+    >>> equal_pairs(np.array([7, 8, 9]), np.array([9, 7, 7]))
+    (array([0, 0, 2]), array([1, 2, 0]))
+    """
+    order = np.argsort(second, kind="stable")
+    start = np.searchsorted(second[order], first, side="left")
+    count = np.searchsorted(second[order], first, side="right") - start
+    i = np.repeat(np.arange(len(first)), count)
+    # Number the partners of each i from its own start: number all pairs, then take off where each i begins.
+    within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    return i, order[start[i] + within]
 
 
 def run_hotcoco(annotations: Annotations, predictions: Predictions) -> COCOeval:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.annotations import Annotations
-from .detections import Predictions, load_predictions
-from .matching import MatchTable, paired_iou
+from ..data.annotations import Annotations
+from ..detections import Predictions, load_predictions
+from .matching import equal_pairs, matches_of, paired_iou, run_hotcoco
 
 __all__ = ["false_positives", "nearest_iou", "score_by_iou"]
 
@@ -43,14 +43,8 @@ def nearest_iou(annotations: Annotations, predictions: Predictions) -> np.ndarra
     plain = np.flatnonzero(~(annotations.crowd | annotations.difficult))
     stride = len(annotations.classes) + 1
     key = annotations.image[plain] * stride + annotations.label[plain]
-    order = np.argsort(key, kind="stable")
-    wanted = predictions.image * stride + predictions.label
-    first = np.searchsorted(key[order], wanted, side="left")
-    count = np.searchsorted(key[order], wanted, side="right") - first
-    detection = np.repeat(np.arange(len(predictions)), count)
-    # The g-th of a detection's objects is `first + g`: number all pairs, then take off where each detection starts.
-    start = np.repeat(np.cumsum(count) - count, count)
-    truth = plain[order[first[detection] + np.arange(len(detection)) - start]]
+    detection, at = equal_pairs(predictions.image * stride + predictions.label, key)
+    truth = plain[at]
     best = np.zeros(len(predictions))
     np.maximum.at(best, detection, paired_iou(predictions.boxes[detection], annotations.boxes[truth]))
     return best
@@ -62,8 +56,9 @@ def false_positives(
     thresholds: Sequence[float] = tuple(i / 20 for i in range(1, 20)),
 ) -> dict[str, list[float]]:
     """False positives an image (at IoU .5) among the detections that score at least each threshold."""
-    table = MatchTable.build(annotations, load_predictions(predictions, annotations), areas=("all",))
-    wrong = [m.score[~m.hit[0] & ~m.ignored[0]] for m in table.areas["all"]]
+    found = load_predictions(predictions, annotations)
+    matches = matches_of(run_hotcoco(annotations, found), annotations, found)
+    wrong = [m.score[~m.hit[0] & ~m.ignored[0]] for m in matches]
     score = np.sort(np.concatenate([np.empty(0), *wrong]))
     above = len(score) - np.searchsorted(score, np.asarray(thresholds, np.float64), side="left")
     return {
