@@ -1,0 +1,252 @@
+"""Which anchors an object can claim, found without looking at the others.
+
+An anchor's IoU with an object reaches t only if their overlap reaches t / (1 + t) of the sum of their areas. Overlap is
+width times height, so the largest possible width bounds the height from below, which leaves a run of rows of the grid;
+each row's own height then bounds the width, which leaves a run of columns. Only these cells are visited. The bounds are
+widened by far more than rounding can move them, and the IoU itself is computed in float32 and in torchvision's order of
+operations, so that what decides, thresholds and ties, is decided as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .anchor_presets import AnchorPreset
+
+__all__ = ["Cells", "Grid", "Objects", "claimable", "nearest_iou", "same", "winners", "with_all_objects"]
+
+_SLACK = 0.99  # of the threshold
+_CELL_SLACK = 0.01  # of a cell
+
+
+class Ruler:
+    """Near and far edges of all anchors along one axis, for every padded side that occurs, in one flat table."""
+
+    def __init__(self, preset: AnchorPreset, axis: int, sides: np.ndarray) -> None:
+        levels = range(len(preset.strides))
+        edges = [preset.edges(level, axis, side) for side in sides.tolist() for level in levels]
+        self.near = np.concatenate([near.ravel() for near, _ in edges])
+        self.far = np.concatenate([far.ravel() for _, far in edges])
+        # Entry [side * S + shape]: how many anchors of the shape lie along the side, and where they begin in the table
+        self.count = np.concatenate([np.full(len(near), near.shape[1]) for near, _ in edges])
+        self.start = np.cumsum(self.count) - self.count
+        self.first_near = self.near[self.start].astype(np.float64)
+        self.first_far = self.far[self.start].astype(np.float64)
+        length = self.near[self.start + self.count - 1] - self.first_near
+        self.step = np.where(self.count > 1, length / np.maximum(self.count - 1, 1), 1.0)
+
+    def run(
+        self, entry: np.ndarray, low: np.ndarray, high: np.ndarray, overlap: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """First anchor in the table, and number, of those that may share a length `overlap` with [low, high]."""
+        step, count = self.step[entry], self.count[entry]
+        first = np.ceil((low + overlap - self.first_far[entry]) / step - _CELL_SLACK)
+        last = np.floor((high - overlap - self.first_near[entry]) / step + _CELL_SLACK)
+        first = np.clip(first, 0, count).astype(np.int64)
+        last = np.clip(last, -1, count - 1).astype(np.int64)
+        return self.start[entry] + first, np.maximum(last - first + 1, 0)
+
+    def nearest(self, entry: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The anchor, in the table, that shares the greatest length with [low, high], and this length."""
+        centre = (self.first_near[entry] + self.first_far[entry]) / 2
+        before = np.floor(((low + high) / 2 - centre) / self.step[entry])
+        most = self.count[entry] - 1
+        two = [self.start[entry] + np.clip(cell, 0, most).astype(np.int64) for cell in (before, before + 1)]
+        shared = [self.overlap(at, low, high) for at in two]
+        second = shared[1] > shared[0]
+        return np.where(second, two[1], two[0]), np.where(second, shared[1], shared[0])
+
+    def overlap(self, at: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Length shared by the anchor at a place of the table and [low, high], float32."""
+        return (np.minimum(self.far[at], high) - np.maximum(self.near[at], low)).clip(0)
+
+    def length(self, at: np.ndarray) -> np.ndarray:
+        """Length of the anchor at a place of the table, float32."""
+        return self.far[at] - self.near[at]
+
+
+class Grid:
+    """All anchors of a preset, over images of given padded sizes (I, 2), without listing them. S shapes, L levels."""
+
+    def __init__(self, preset: AnchorPreset, padded: np.ndarray) -> None:
+        (widths, self.across), (heights, self.down) = (
+            np.unique(padded[:, axis], return_inverse=True) for axis in (0, 1)
+        )
+        self.x, self.y = Ruler(preset, 0, widths), Ruler(preset, 1, heights)
+        per_level = [len(shapes) for shapes in preset.level_shapes]
+        self.level = np.repeat(np.arange(len(per_level)), per_level)
+        """(S,) the level of a shape"""
+        self.place = np.concatenate([np.arange(count) for count in per_level])
+        """(S,) its place among the shapes of its level"""
+        self.per_cell = np.array(per_level)
+        """(L,) shapes of a level"""
+        self.first = np.cumsum(per_level) - per_level
+        """(L,) its first shape"""
+        shapes = len(self.level)
+        self.size = np.stack([self.x.length(self.x.start[:shapes]), self.y.length(self.y.start[:shapes])])
+        """(2, S) width and height, up to rounding"""
+        self.across, self.down = self.across * shapes, self.down * shapes
+
+    def counts(self, images: slice) -> np.ndarray:
+        """(I, L) number of anchors."""
+        columns = self.x.count[self.across[images, None] + self.first]
+        return columns * self.y.count[self.down[images, None] + self.first] * self.per_cell
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a run of images: float32 boxes as the detector sees them, and where their images' anchors are."""
+
+    boxes: np.ndarray
+    """(B, 4)"""
+    image: np.ndarray
+    """(B,) ascending"""
+    across: np.ndarray
+    """(B,) the image's entry in the ruler along x"""
+    down: np.ndarray
+    """(B,) and along y"""
+    start: np.ndarray
+    """(B, L) number of the image's first anchor on a level"""
+
+    def __getitem__(self, rows: np.ndarray) -> Objects:
+        return Objects(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Pairs of an object and an anchor."""
+
+    box: np.ndarray
+    """row of the object"""
+    shape: np.ndarray
+    column: np.ndarray
+    """place in the ruler along x"""
+    row: np.ndarray
+    """and along y"""
+    anchor: np.ndarray
+    """number of the anchor, distinct over all images, in torchvision's order"""
+    iou: np.ndarray
+    """float32"""
+
+    def __getitem__(self, rows: np.ndarray) -> Cells:
+        return Cells(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def __add__(self, other: Cells) -> Cells:
+        names = [column.name for column in fields(self)]
+        return Cells(*(np.concatenate((getattr(self, name), getattr(other, name))) for name in names))
+
+
+def _expand(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """first[0], first[0] + 1, ... (count[0] of them), first[1], ..."""
+    before = np.cumsum(count) - count
+    return np.arange(count.sum()) + np.repeat(first - before, count)
+
+
+def _iou(overlap: np.ndarray, area: np.ndarray, anchor_area: np.ndarray) -> np.ndarray:
+    return overlap / (area + anchor_area - overlap)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def claimable(grid: Grid, objects: Objects, threshold: np.ndarray) -> Cells:
+    """All pairs whose IoU reaches the object's threshold (B,) > 0, in the order of the objects."""
+    shapes = len(grid.level)
+    x1, y1, x2, y2 = objects.boxes.T
+    area = _areas(objects.boxes)
+    lowered = threshold * np.float32(_SLACK)
+    needed = (lowered / (1 + lowered))[:, None] * (area[:, None] + grid.size.prod(0))
+    widest = np.minimum((x2 - x1)[:, None], grid.size[0])
+    pair = np.flatnonzero(widest * np.minimum((y2 - y1)[:, None], grid.size[1]) >= needed)
+    box, shape = np.divmod(pair, shapes)
+    needed, widest = needed.ravel()[pair].astype(np.float64), widest.ravel()[pair]
+
+    first, count = grid.y.run(objects.down[box] + shape, y1[box], y2[box], needed / widest)
+    row = _expand(first, count)
+    box, shape, needed = (np.repeat(column, count) for column in (box, shape, needed))
+    height = grid.y.overlap(row, y1[box], y2[box])
+    entry, level = objects.across[box] + shape, grid.level[shape]
+    with np.errstate(divide="ignore"):
+        first, count = grid.x.run(entry, x1[box], x2[box], needed / height)
+    # The number of an anchor is number + column * (shapes of the level)
+    line = row - grid.y.start[objects.down[box] + shape]
+    number = objects.start[box, level] + grid.place[shape]
+    number += (line * grid.x.count[entry] - grid.x.start[entry]) * grid.per_cell[level]
+
+    column = _expand(first, count)
+    wide = grid.x.overlap(column, np.repeat(x1[box], count), np.repeat(x2[box], count))
+    shared = wide * np.repeat(height, count)
+    iou = _iou(shared, np.repeat(area[box], count), grid.x.length(column) * np.repeat(grid.y.length(row), count))
+    kept = np.flatnonzero(iou >= np.repeat(threshold[box], count))
+    line = np.repeat(np.arange(len(count)), count)[kept]
+    column = column[kept]
+    anchor = number[line] + column * grid.per_cell[level[line]]
+    return Cells(box[line], shape[line], column, row[line], anchor, iou[kept])
+
+
+def nearest_iou(grid: Grid, objects: Objects) -> np.ndarray:
+    """(B,) IoU of each object with an anchor that, up to rounding, overlaps it most; 0 if none touches it."""
+    shapes = np.arange(len(grid.level))
+    x1, y1, x2, y2 = (side[:, None] for side in objects.boxes.T)
+    column, width = grid.x.nearest(objects.across[:, None] + shapes, x1, x2)
+    row, height = grid.y.nearest(objects.down[:, None] + shapes, y1, y2)
+    area = _areas(objects.boxes)[:, None]
+    return _iou(width * height, area, grid.x.length(column) * grid.y.length(row)).max(1, initial=0)
+
+
+def same(key: np.ndarray) -> np.ndarray:
+    """(N,) for every row, one row that stands for all with the same key.
+
+    By hashing, in linear time (sorting takes six times as long): each round, a slot is won by one of the keys that fall
+    into it, and the rows of other keys go on to the next round.
+
+    >>> same(np.array([7, 5, 7])).tolist()
+    [2, 1, 2]
+    """
+    group, rest = np.empty(len(key), np.int64), np.arange(len(key))
+    bits = max(len(key) * 4, 16).bit_length()
+    slot = ((key.astype(np.uint64) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)).astype(np.int64)
+    owner = np.empty(1 << bits, np.int64)
+    while len(rest):
+        owner[slot] = rest
+        winner = owner[slot]
+        equal = key[winner] == key[rest]
+        group[rest[equal]] = winner[equal]
+        rest, slot = rest[~equal], slot[~equal]
+    return group
+
+
+def winners(cells: Cells) -> np.ndarray:
+    """Rows of the pair that each anchor keeps: the object of greatest IoU, the first of those that tie."""
+    group = same(cells.anchor)
+    best = np.zeros(len(group), np.float32)
+    np.maximum.at(best, group, cells.iou)
+    top = np.flatnonzero(cells.iou == best[group])
+    box, group = cells.box[top], group[top]
+    lowest = np.full(len(best), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, group, box)
+    return top[box == lowest[group]]
+
+
+def with_all_objects(grid: Grid, objects: Objects, cells: Cells) -> Cells:
+    """Pairs of these anchors with every object of their image that they could overlap along x."""
+    x1, x2 = objects.boxes[:, 0].astype(np.float64), objects.boxes[:, 2].astype(np.float64)
+    low, high = grid.x.near.min() - 1.0, grid.x.far.max() + 1.0
+    image = objects.image * (high - low + 2)  # so far apart that images do not mix
+    order = np.argsort(image + x1.clip(low, high), kind="stable")
+    begins = (image + x1.clip(low, high))[order]
+    ended = np.maximum.accumulate((image + x2.clip(low, high))[order])
+    here = image[cells.box]
+    first = np.searchsorted(ended, here + grid.x.near[cells.column] - _CELL_SLACK)
+    last = np.searchsorted(begins, here + grid.x.far[cells.column] + _CELL_SLACK)
+    count = np.maximum(last - first, 0)
+    box = order[_expand(first, count)]
+    pairs = cells[np.repeat(np.arange(len(count)), count)]
+    x1, y1, x2, y2 = objects.boxes[box].T
+    shared = grid.x.overlap(pairs.column, x1, x2) * grid.y.overlap(pairs.row, y1, y2)
+    anchor_area = grid.x.length(pairs.column) * grid.y.length(pairs.row)
+    iou = _iou(shared, _areas(objects.boxes[box]), anchor_area)
+    return Cells(box, pairs.shape, pairs.column, pairs.row, pairs.anchor, iou)

@@ -1,0 +1,347 @@
+"""Labels of a detector's anchors, counted without a model and without listing the anchors (review, figures 4, 12a, 14).
+
+>>> from detbalance.data.annotations import Annotations
+>>> one = Annotations.from_arrays(classes=["cat"], sizes=[(640, 480)], image=[0], label=[1],
+...                               boxes=[[100, 100, 300, 300]])
+>>> counted = anchor_statistics(one, RETINANET)
+>>> counted.positives, counted.negatives, counted.ignored
+(array([43]), array([163109]), array([54]))
+>>> counted.best_iou.round(3)
+array([0.78], dtype=float32)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from ..data.annotations import Annotations
+from ._grid import Cells, Grid, Objects, claimable, nearest_iou, same, winners, with_all_objects
+from .anchor_presets import FASTER_RCNN, RETINANET, SSD300, YOLOV2, YOLOV3, AnchorPreset
+
+__all__ = [
+    "FASTER_RCNN",
+    "RETINANET",
+    "SSD300",
+    "YOLOV2",
+    "YOLOV3",
+    "AnchorMatches",
+    "AnchorPreset",
+    "AnchorStatistics",
+    "anchor_matches",
+    "anchor_statistics",
+    "covering_count",
+    "recall_by_shape",
+]
+
+IOU_EDGES = np.linspace(0, 1, 101)
+POSITION_EDGES = np.linspace(-1, 1, 41)
+ASPECT_LIMITS = (1 / 3, 2 / 3, 3 / 2, 3.0)  # of width / height
+_SIZE_LIMITS = (32.0**2, 96.0**2)  # COCO's small, medium, large
+_FARTHEST = 1e15  # pixels: beyond, float32 areas overflow
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorStatistics:
+    """How a detector's anchors are labelled over a dataset. I images, B boxes, K classes, L levels."""
+
+    preset: AnchorPreset
+    """with the thresholds that were used"""
+    positives: np.ndarray
+    """(I,) anchors that show an object"""
+    negatives: np.ndarray
+    """(I,) anchors that show background"""
+    ignored: np.ndarray
+    """(I,) anchors between the thresholds"""
+    per_class: np.ndarray
+    """(K,) positives"""
+    per_level: np.ndarray
+    """(L, 3) positives, negatives, ignored"""
+    objects_per_level: np.ndarray
+    """(L,) objects by FPN's rule (Lin et al., arXiv 1612.03144, equation 1): the last level whose stride is at most
+    16 sqrt(w h) / 224, as in torchvision's LevelMapper"""
+    iou_by_class_size: np.ndarray
+    """(K, 3, 100) positives by class, COCO size of their object (small, medium, large) and IoU, in hundredths"""
+    claimed_iou: np.ndarray
+    """(100,) anchors, positive or ignored, by IoU with the object they overlap most, in hundredths"""
+    position: np.ndarray
+    """(40, 40) positives by where their top left corner lies from that of their object, in units of the object's height
+    (rows) and width (columns), from -1 to 1 (figure 14)"""
+    best_iou: np.ndarray
+    """(B,) float32, IoU of each object with the anchor that overlaps it most; nan where no anchor is compared (crowd
+    regions, images of unknown size)"""
+    positives_per_box: np.ndarray
+    """(B,) anchors that are positive for each object"""
+    unknown_images: int
+    """images whose size is not known: they have no anchors and are left out"""
+
+    @property
+    def iou_histogram(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges (101,) and number (100,) of positives by their IoU (figure 12a)."""
+        return IOU_EDGES, self.iou_by_class_size.sum((0, 1))
+
+    @property
+    def position_edges(self) -> np.ndarray:
+        """(41,) edges of `position`."""
+        return POSITION_EDGES
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorMatches:
+    """The anchors that are not negative, one row each. N anchors."""
+
+    image: np.ndarray
+    """(N,) row of the image"""
+    box: np.ndarray
+    """(N,) row of the object"""
+    level: np.ndarray
+    """(N,)"""
+    iou: np.ndarray
+    """(N,) float32"""
+    positive: np.ndarray
+    """(N,) bool; the others are ignored"""
+    anchors: np.ndarray
+    """(N, 4) float32, xyxy pixels of the resized image"""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run of images, labelled."""
+
+    grid: Grid
+    images: slice
+    objects: Objects
+    rows: np.ndarray
+    """(B,) of the objects in the annotations"""
+    totals: np.ndarray
+    """(I, L) number of anchors"""
+    cells: Cells
+    """the anchors that are not negative, each with its object"""
+    positive: np.ndarray
+    best: np.ndarray
+    """(B,) float32"""
+
+
+def anchor_statistics(
+    annotations: Annotations,
+    anchors: AnchorPreset = RETINANET,
+    positive: float | None = None,
+    negative: float | None = None,
+    *,
+    low_quality: bool | Literal["first"] | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    chunk: int = 2048,
+) -> AnchorStatistics:
+    """Count the positive, negative and ignored anchors of every image, exactly as torchvision labels them.
+
+    What is not given is the preset's own (RetinaNet: 0.5, 0.4, no low-quality matches, 800, 1333). Every image is taken
+    as a batch of its own. Crowd regions take no part; images of unknown size are left out and counted. Time and memory
+    are linear in the boxes and do not depend on the number of anchors; `chunk` (images plus boxes worked on at once)
+    bounds the memory.
+
+    One case differs on purpose: with low-quality matches, an object that no anchor touches (outside of its image)
+    claims none, where torchvision's Matcher makes every anchor of the image positive.
+    """
+    preset = _with(anchors, positive, negative, low_quality, min_size, max_size)
+    images, boxes, classes = len(annotations), len(annotations.boxes), len(annotations.classes)
+    levels = len(preset.strides)
+    counts, per_level = np.zeros((3, images), np.int64), np.zeros((levels, 3), np.int64)
+    objects_per_level, claimed_iou = np.zeros(levels, np.int64), np.zeros(100, np.int64)
+    by_class_size, position = np.zeros((classes, 3, 100), np.int64), np.zeros((40, 40), np.int64)
+    best_iou, positives_per_box = np.full(boxes, np.nan, np.float32), np.zeros(boxes, np.int64)
+    size = np.searchsorted(_SIZE_LIMITS, annotations.area)
+    for part in _parts(annotations, preset, chunk):
+        labels = _labels(part)
+        counts[:, part.images] = labels.sum(2)
+        per_level += labels.sum(1).T
+        objects_per_level += np.bincount(_fpn_level(preset, part.objects.boxes), minlength=levels)
+        hundredth = (part.cells.iou.astype(np.float64) * 100).astype(np.int64).clip(max=99)
+        claimed_iou += np.bincount(hundredth, minlength=100)
+        shown = part.cells[np.flatnonzero(part.positive)]
+        row = part.rows[shown.box]
+        bucket = ((annotations.label[row] - 1) * 3 + size[row]) * 100 + hundredth[part.positive]
+        by_class_size += np.bincount(bucket, minlength=by_class_size.size).reshape(by_class_size.shape)
+        position += _position(part.grid, part.objects.boxes[shown.box], shown)
+        best_iou[part.rows] = part.best
+        positives_per_box[part.rows] = np.bincount(shown.box, minlength=len(part.rows))
+    return AnchorStatistics(
+        preset=preset,
+        positives=counts[0],
+        negatives=counts[1],
+        ignored=counts[2],
+        per_class=by_class_size.sum((1, 2)),
+        per_level=per_level,
+        objects_per_level=objects_per_level,
+        iou_by_class_size=by_class_size,
+        claimed_iou=claimed_iou,
+        position=position,
+        best_iou=best_iou,
+        positives_per_box=positives_per_box,
+        unknown_images=int((annotations.sizes <= 0).any(1).sum()),
+    )
+
+
+def anchor_matches(
+    annotations: Annotations,
+    anchors: AnchorPreset = RETINANET,
+    positive: float | None = None,
+    negative: float | None = None,
+    *,
+    low_quality: bool | Literal["first"] | None = None,
+) -> AnchorMatches:
+    """List the anchors that are not negative (of a few images): examples, and what lies near the thresholds."""
+    preset = _with(anchors, positive, negative, low_quality)
+    none = np.zeros(0, np.int64)
+    columns = [(none, none, none, none.astype(np.float32), none.astype(bool), np.zeros((0, 4), np.float32))]
+    for part in _parts(annotations, preset, len(annotations) + len(annotations.boxes) + 1):
+        cells, x, y = part.cells, part.grid.x, part.grid.y
+        corners = x.near[cells.column], y.near[cells.row], x.far[cells.column], y.far[cells.row]
+        box = part.rows[cells.box]
+        level = part.grid.level[cells.shape]
+        columns.append((annotations.image[box], box, level, cells.iou, part.positive, np.stack(corners, 1)))
+    return AnchorMatches(*map(np.concatenate, zip(*columns)))
+
+
+def recall_by_shape(
+    annotations: Annotations, best_iou: np.ndarray, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share (3, 5) of the objects that some anchor overlaps by `threshold` or more, and how many objects there are.
+
+    Rows are COCO's sizes, columns are width / height: to 1/3, to 2/3, to 3/2, to 3, above. A share of nothing is nan.
+    """
+    known = np.flatnonzero(~np.isnan(best_iou))
+    width, height = (annotations.boxes[known, 2:] - annotations.boxes[known, :2]).T
+    size = np.searchsorted(_SIZE_LIMITS, annotations.area[known])
+    bucket = size * 5 + np.searchsorted(ASPECT_LIMITS, width / height)
+    objects = np.bincount(bucket, minlength=15).reshape(3, 5)
+    found = np.bincount(bucket[best_iou[known] >= threshold], minlength=15).reshape(3, 5)
+    return np.divide(found, objects, out=np.full((3, 5), np.nan), where=objects > 0), objects
+
+
+def covering_count(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width) number of boxes (N, 4) that cover the centre of each pixel (review, figure 15), in linear time.
+
+    >>> covering_count(np.array([[0, 0, 2, 1], [1, 0, 3, 2]]), 3, 2)
+    array([[1, 2, 1],
+           [0, 1, 1]])
+    """
+    limits = (width, height, width, height)
+    x1, y1, x2, y2 = np.ceil(np.asarray(boxes, np.float64).reshape(-1, 4) - 0.5).clip(0, limits).astype(np.int64).T
+    corners = np.zeros((height + 1) * (width + 1), np.int64)
+    for row, column, sign in ((y1, x1, 1), (y2, x2, 1), (y1, x2, -1), (y2, x1, -1)):
+        corners += sign * np.bincount(row * (width + 1) + column, minlength=len(corners))
+    return corners.reshape(height + 1, width + 1).cumsum(0).cumsum(1)[:-1, :-1]
+
+
+def _with(anchors: AnchorPreset, *given) -> AnchorPreset:
+    names = ("positive", "negative", "low_quality", "min_size", "max_size")
+    return replace(anchors, **{name: value for name, value in zip(names, given) if value is not None})
+
+
+def _parts(annotations: Annotations, preset: AnchorPreset, chunk: int) -> Iterator[_Part]:
+    """Label runs of images, each of about `chunk` images plus boxes."""
+    if chunk < 1:
+        raise ValueError(f"expected chunk >= 1 but got {chunk}")
+    if not len(annotations):
+        return
+    known = (annotations.sizes > 0).all(1)
+    sizes = np.where(known[:, None], annotations.sizes, 1)
+    new, padded = preset.resized(sizes)
+    ratio = new.astype(np.float32) / sizes.astype(np.float32)
+    grid = Grid(preset, padded)
+    used = ~annotations.crowd & known[annotations.image]
+    starts = annotations.starts
+    work = starts + np.arange(len(starts))
+    ends = np.unique(np.append(np.searchsorted(work, np.arange(0, work[-1], chunk)), len(known)))
+    for first, last in pairwise(ends):
+        images = slice(first, last)
+        rows = starts[first] + np.flatnonzero(used[starts[first] : starts[last]])
+        image = annotations.image[rows]
+        totals = grid.counts(images) * known[images, None]
+        start = (totals.cumsum() - totals.ravel()).reshape(totals.shape)
+        boxes = annotations.boxes[rows].clip(-_FARTHEST, _FARTHEST).astype(np.float32) * np.tile(ratio[image], 2)
+        image_row = image - first
+        objects = Objects(boxes, image_row, grid.across[image], grid.down[image], start[image_row])
+        yield _Part(grid, images, objects, rows, totals, *_label(grid, objects, preset))
+
+
+def _label(grid: Grid, objects: Objects, preset: AnchorPreset) -> tuple[Cells, np.ndarray, np.ndarray]:
+    """The anchors that are not negative, whether they are positive, and the best IoU of each object."""
+    count = len(objects.boxes)
+    threshold = np.full(count, preset.negative, np.float32)
+    cells = claimable(grid, objects, threshold)
+    best = np.zeros(count, np.float32)
+    np.maximum.at(best, cells.box, cells.iou)
+    weak = np.flatnonzero(best == 0)  # no anchor reaches the threshold: look for the best there is
+    reach = nearest_iou(grid, objects[weak])
+    weak, reach = weak[reach > 0], reach[reach > 0]
+    few = claimable(grid, objects[weak], reach)
+    few = replace(few, box=weak[few.box])
+    np.maximum.at(best, few.box, few.iou)
+    kept = cells[winners(cells)]
+    positive = kept.iou >= np.float32(preset.positive)
+    if preset.low_quality:
+        ties = cells[np.flatnonzero(cells.iou == best[cells.box])] + few[np.flatnonzero(few.iou == best[few.box])]
+        force = _force_first if preset.low_quality == "first" else _force_ties
+        kept, positive = force(grid, objects, kept, positive, ties)
+    return kept, positive, best
+
+
+def _force_ties(
+    grid: Grid, objects: Objects, kept: Cells, positive: np.ndarray, ties: Cells
+) -> tuple[Cells, np.ndarray]:
+    """Matcher.set_low_quality_matches_: the best anchors of an object are positive for the object they overlap most."""
+    group = same(np.concatenate((kept.anchor, ties.anchor)))
+    own, other = group[: len(positive)], group[len(positive) :]
+    forced, taken = np.zeros(len(group), bool), np.zeros(len(group), bool)
+    forced[other], taken[own] = True, True
+    positive = positive | forced[own]
+    free = np.flatnonzero(~taken[other])
+    free = free[other[free] == free + len(positive)]  # each anchor once
+    rest = with_all_objects(grid, objects, ties[free])
+    rest = rest[winners(rest)]
+    return kept + rest, np.append(positive, np.ones(len(rest.box), bool))
+
+
+def _force_first(
+    grid: Grid, objects: Objects, kept: Cells, positive: np.ndarray, ties: Cells
+) -> tuple[Cells, np.ndarray]:
+    """SSDMatcher: the first of the best anchors of an object is positive for it; the last object wins."""
+    order = np.lexsort((ties.anchor, ties.box))
+    ties = ties[order[np.diff(ties.box[order], prepend=-1) > 0]]
+    group = same(np.concatenate((kept.anchor, ties.anchor)))
+    own, other = group[: len(positive)], group[len(positive) :]
+    owner = np.full(len(group), -1)
+    np.maximum.at(owner, other, np.arange(len(other)))
+    ties = ties[np.flatnonzero(owner[other] == np.arange(len(other)))]
+    left = np.flatnonzero(owner[own] < 0)
+    return kept[left] + ties, np.append(positive[left], np.ones(len(ties.box), bool))
+
+
+def _labels(part: _Part) -> np.ndarray:
+    """(3, I, L) number of positive, negative and ignored anchors."""
+    shape = part.totals.shape
+    place = part.objects.image[part.cells.box] * shape[1] + part.grid.level[part.cells.shape]
+    claimed = np.bincount(place, minlength=part.totals.size).reshape(shape)
+    positive = np.bincount(place[part.positive], minlength=part.totals.size).reshape(shape)
+    return np.stack((positive, part.totals - claimed, claimed - positive))
+
+
+def _fpn_level(preset: AnchorPreset, boxes: np.ndarray) -> np.ndarray:
+    side = np.sqrt(((boxes[:, 2:] - boxes[:, :2]).astype(np.float64)).prod(1))
+    strides = np.log2(preset.strides[: preset.roi_levels])
+    with np.errstate(divide="ignore"):
+        level = 4 + np.log2(side / 224) + 1e-6  # the margin is torchvision's
+    return (np.searchsorted(strides, level, "right") - 1).clip(0)
+
+
+def _position(grid: Grid, boxes: np.ndarray, cells: Cells) -> np.ndarray:
+    corner = np.stack((grid.x.near[cells.column], grid.y.near[cells.row]), 1)
+    offset = (corner - boxes[:, :2]) / (boxes[:, 2:] - boxes[:, :2])
+    column, row = ((offset + 1) * 20).clip(0, 39).astype(np.int64).T
+    return np.bincount(row * 40 + column, minlength=1600).reshape(40, 40)
