@@ -9,15 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .errors import DataError, MissingDataError
+from .files import stays_inside
+
 __all__ = ["Annotations", "DataError", "MissingDataError", "Problem"]
-
-
-class DataError(ValueError):
-    """A dataset that cannot be read. The message names file, record and field, and says what was expected."""
-
-
-class MissingDataError(DataError, FileNotFoundError):
-    """A dataset, or a part of it, that is not there."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,13 @@ class Annotations:
         image_ids: np.ndarray | list | None = None,
         category_ids: np.ndarray | list | None = None,
         split: np.ndarray | list | None = None,
-        **rest,
+        root: Path | None = None,
+        source: str = "",
+        form: str = "",
+        frequency: tuple[str, ...] | None = None,
+        negatives: tuple[tuple[int, ...], ...] | None = None,
+        not_exhaustive: tuple[tuple[int, ...], ...] | None = None,
+        problems: tuple[Problem, ...] = (),
     ) -> Annotations:
         """Build from plain arrays; everything that can be derived may be left out. Boxes are sorted by image.
 
@@ -146,7 +147,13 @@ class Annotations:
             image_ids=ids,
             category_ids=column(category_ids, len(classes), np.int64, np.arange(1, len(classes) + 1)),
             split=column(split, images, str, np.full(images, "", dtype="<U8")),
-            **rest,
+            root=root,
+            source=source,
+            form=form,
+            frequency=frequency,
+            negatives=negatives,
+            not_exhaustive=not_exhaustive,
+            problems=problems,
         )
 
     def __repr__(self) -> str:
@@ -172,15 +179,18 @@ class Annotations:
         return slice(int(first), int(last))
 
     def path(self, image: int) -> Path:
-        """Path of an image's file. Raises DataError if there is no image folder or the name leaves it."""
+        """Path of an image's file. Raises DataError if there is no image folder or the name leaves it.
+
+        Links are followed: whoever links a folder into his dataset means it. What a name says is not.
+        """
         name = str(self.file_names[image])
         if self.root is None:
             raise DataError(f"{self.source or 'dataset'}: no image folder is known; image {name!r} cannot be opened")
-        root = Path(self.root).resolve()
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
-            raise DataError(f"{self.source}: image {name!r}: file_name leaves the dataset's folder {root}")
-        return path
+        if not stays_inside(name):
+            raise DataError(
+                f"{self.source}: image {name!r}: file_name is empty or leaves the dataset's folder {self.root}"
+            )
+        return Path(self.root, name)
 
     def subset(self, images: np.ndarray) -> Annotations:
         """The chosen images (mask or rows, kept in ascending order) with their boxes; classes stay as they are."""
@@ -213,18 +223,21 @@ class Annotations:
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when any box, label, image or class changes."""
-        digest = hashlib.sha256(repr(self.classes).encode())
+        digest = hashlib.sha256(repr(self.classes).encode(errors="surrogatepass"))
         for column in (self.sizes, self.image, self.label, np.round(self.boxes, 3), self.crowd):
             digest.update(np.ascontiguousarray(column).tobytes())
-        digest.update("\n".join(map(str, self.file_names)).encode())
+        digest.update("\n".join(map(str, self.file_names)).encode(errors="surrogatepass"))
         return digest.hexdigest()[:16]
 
     def to_coco(self) -> dict:
-        """The dataset as a COCO dictionary: ids are rows + 1, category ids are labels 1..K."""
+        """The dataset as a COCO dictionary: ids are rows + 1, category ids are labels 1..K.
+
+        `difficult` and LVIS's fields are written where the dataset has them; splits and the source's own ids are not.
+        """
         width, height = self.boxes[:, 2] - self.boxes[:, 0], self.boxes[:, 3] - self.boxes[:, 1]
         xywh = np.column_stack((self.boxes[:, :2], width, height)).tolist()
         columns = zip(self.image.tolist(), self.label.tolist(), xywh, self.area.tolist(), self.crowd.tolist())
-        return {
+        data = {
             "images": [
                 {"id": i + 1, "file_name": str(name), "width": int(w), "height": int(h)}
                 for i, (name, (w, h)) in enumerate(zip(self.file_names, self.sizes))
@@ -235,3 +248,19 @@ class Annotations:
             ],
             "categories": [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)],
         }
+        self._add_optional(data)
+        return data
+
+    def _add_optional(self, data: dict) -> None:
+        """Add the fields that only some datasets have."""
+        if self.difficult.any():
+            for record, difficult in zip(data["annotations"], self.difficult.tolist()):
+                record["difficult"] = int(difficult)
+        for record, frequency in zip(data["categories"], self.frequency or ()):
+            record["frequency"] = frequency
+        for key, value in (
+            ("neg_category_ids", self.negatives),
+            ("not_exhaustive_category_ids", self.not_exhaustive),
+        ):
+            for record, labels in zip(data["images"], value or ()):
+                record[key] = list(labels)

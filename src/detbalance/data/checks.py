@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .annotations import Annotations, DataError, Problem
+from .annotations import Annotations, Problem
 from .draft import Draft
-from .files import printable
+from .errors import DataError
+from .files import printable, stays_inside
 
 __all__ = ["RULES", "Log", "Rule", "clean"]
 
@@ -32,10 +33,12 @@ class Rule:
 
 
 RULES = {
-    "unusable record": Rule("excluded", "a record in which a needed field is missing or of a wrong type is left out", True),
+    # records
+    "unusable record": Rule("excluded", "a record in which a needed field is missing or wrong is left out", True),
     "value of another type": Rule("repaired", "a number written as text, or the like, is converted"),
     "unknown image": Rule("excluded", "a box of an image that the dataset does not list is left out"),
     "unknown category": Rule("excluded", "a box of a class that the dataset does not define is left out", True),
+    # boxes
     "unusable number": Rule("excluded", "a box with a NaN, infinite or absurd (over 1e7) coordinate is left out", True),
     "negative size": Rule("excluded", "a box whose right or lower edge lies before the other one is left out", True),
     "zero-size box": Rule("excluded", "a box without area is left out: it can match no candidate"),
@@ -47,24 +50,30 @@ RULES = {
     "crowd region": Rule("noted", "a region of many objects is kept and flagged: counts and training leave it out"),
     "difficult object": Rule("noted", "kept and flagged"),
     "polygon label": Rule("noted", "the box around the polygon is taken"),
+    "counts from zero": Rule("noted", "coordinates of 0 occur, so all corners are taken as they stand"),
+    # images
     "duplicate image id": Rule("excluded", "of images that share an id the first is kept and gets the boxes"),
     "image listed twice": Rule("noted", "an image file that is listed under several ids is kept as several images"),
     "image in two splits": Rule("noted", "kept in both: results on the second split are flattered"),
-    "image in no split": Rule("noted", "kept; neither trained nor tested on where the dataset has splits of its own"),
+    "image in no split": Rule("noted", "kept; not trained or tested on where the dataset has splits of its own"),
     "image without boxes": Rule("noted", "kept: it is background"),
+    "unusable image size": Rule("repaired", "a size that is no whole number from 1 to 1e6 counts as unknown"),
+    "size taken from the image": Rule("repaired", "the source does not state the size; the image file does"),
     "unknown image size": Rule("noted", "size 0; boxes are not clipped on the right and below"),
     "virtual image size": Rule("noted", "relative boxes of an absent image are placed in 640 x 640 pixels"),
-    "unusable image size": Rule("repaired", "a size that is no whole number from 1 to 1e6 counts as unknown"),
     "unusable file name": Rule("noted", "a name that is empty or leaves the folder is never opened", True),
+    "file name without folders": Rule("repaired", "the images are found under the last part of the names stated"),
     "image file absent": Rule("noted", "kept for counting; the image cannot be trained on or shown", True),
     "unreadable image file": Rule("noted", "kept for counting; the image cannot be trained on or shown", True),
     "image of another size": Rule("noted", "kept; the boxes are in the stated size"),
+    # classes
     "duplicate category": Rule("repaired", "categories of one name are one class; of one id, the first is kept"),
     "unusable class name": Rule("repaired", "control characters are replaced, overlong names cut, empty ones numbered"),
     "category without boxes": Rule("noted", "kept as a class"),
     "stray label": Rule("noted", "at most 3 boxes while other classes have ten times as many; kept as a class"),
+    # files
     "file not read": Rule("noted", "a file that is no dataset, or that repeats others, is left aside"),
-    "counts from zero": Rule("noted", "coordinates of 0 occur, so all corners are taken as they stand"),
+    "unreadable annotation file": Rule("excluded", "one file of many that cannot be read is left out", True),
 }  # fmt: skip
 """every kind of dirt, and its rule"""
 
@@ -151,6 +160,9 @@ def _sizes(draft: Draft, log: Log) -> np.ndarray:
     def describe(i):
         return f"{draft.file[i]}: image {draft.file_names[i]!r}: width, height: {sizes[i].tolist()}"
 
+    for i, name in enumerate(draft.file_names):
+        if (not name or ".." in name or ":" in name or "\0" in name or name[0] in "/\\") and not stays_inside(name):
+            log.add("unusable file name", f"{draft.file[i]}: image {draft.image_ids[i]!r}: file_name: {name!r}")
     log.rows("unusable image size", stated & ~good, describe)
     log.rows("unknown image size", ~stated, describe)
     return np.where(good[:, None], sizes, 0).astype(np.int64)
@@ -215,11 +227,9 @@ def _names(classes: Iterable[str], source: str, log: Log) -> list[str]:
 
 def _notes(result: Annotations, draft: Draft, rows: np.ndarray, log: Log) -> None:
     """Note what is kept as it is but worth knowing."""
-    log.rows(
-        "crowd region", rows[np.asarray(draft.crowd, bool)[rows]] if draft.crowd is not None else rows[:0], draft.where
-    )
-    if draft.difficult is not None:
-        log.rows("difficult object", rows[np.asarray(draft.difficult, bool)[rows]], draft.where)
+    for kind, column in (("crowd region", draft.crowd), ("difficult object", draft.difficult)):
+        if column is not None:
+            log.rows(kind, rows[np.asarray(column, bool)[rows]], draft.where)
     table = np.column_stack((result.image, result.label, result.boxes))
     log.rows("duplicate box", _repeated(table), lambda i: _kept_where(result, i))
     seen = np.zeros(len(result), bool)

@@ -25,7 +25,7 @@ class Draft:
     label: np.ndarray
     """(B,) 1..K"""
     boxes: np.ndarray
-    """(B, 4) xyxy, any numbers"""
+    """(B, 4) xyxy, any numbers, in pixels or relative to the image"""
     record: list
     """(B,) what the source calls the record: id, line or object number"""
     file: list[str]
@@ -43,6 +43,11 @@ class Draft:
     negatives: list[tuple[int, ...]] | None = None
     not_exhaustive: list[tuple[int, ...]] | None = None
     root: Path | None = None
+    """folder of the images; None: not found"""
+    relative: bool = False
+    """are the boxes relative to the image's size?"""
+    stems: list[str] | None = None
+    """(I,) names of the image files without suffix, where the source is surer of them than of `file_names`"""
 
     def where(self, row: int) -> str:
         """File, record and image of a box, for messages."""
@@ -102,6 +107,8 @@ def merge(drafts: list[Draft]) -> Draft:
         negatives=labels("negatives"),
         not_exhaustive=labels("not_exhaustive"),
         root=first.root,
+        relative=first.relative,
+        stems=None if first.stems is None else chain("stems"),
     )
 
 

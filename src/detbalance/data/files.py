@@ -5,22 +5,26 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import stat
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from .annotations import DataError
+from .errors import DataError
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "ImageFolders",
     "files_under",
     "files_with",
+    "folders_under",
+    "head",
     "image_size",
     "open_bytes",
     "open_text",
     "printable",
+    "split_lists",
     "split_name",
     "stays_inside",
     "subfolders",
@@ -46,6 +50,8 @@ def printable(text: object, limit: int = 200) -> str:
 def open_bytes(path: Path) -> bytes:
     """The contents of a file, unpacked if it is gzip (told by content). Raises DataError for what cannot be read."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe or a device would never end
+            raise DataError(f"{path}: not a plain file")
         with open(path, "rb") as file:
             if file.read(2) != b"\x1f\x8b":
                 return Path(path).read_bytes()
@@ -61,6 +67,21 @@ def open_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: the gzip file is damaged or cut off ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def head(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a plain file, unpacked if it is gzip; b"" for what cannot be read. Tells forms apart."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb") as file:
+            start = file.read(size)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.open(path) as file:
+                return file.read(size)
+        return start
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def open_text(path: Path) -> str:
@@ -81,6 +102,17 @@ def split_name(*texts: str) -> str:
     return ""
 
 
+def split_lists(folder: Path) -> dict[str, str]:
+    """Split of each image name from ImageSets; `trainval` counts where neither `train` nor `val` has the image."""
+    splits: dict[str, str] = {}
+    lists = {f.stem: f for place in ("ImageSets", "ImageSets/Main") for f in files_with(folder / place, ".txt")}
+    for stem in ("train", "val", "valid", "test", "trainval"):
+        for line in open_text(lists[stem]).splitlines() if stem in lists else ():
+            if name := line.strip().split(" ")[0]:
+                splits.setdefault(name, split_name(stem))
+    return splits
+
+
 def stays_inside(name: str) -> bool:
     """Does a relative file name stay inside the folder that it is relative to?
 
@@ -90,13 +122,11 @@ def stays_inside(name: str) -> bool:
     flat = name.replace("\\", "/")
     if not flat or "\0" in flat or flat.startswith("/") or re.match(r"[A-Za-z]:", flat):
         return False
-    return not os.path.normpath(flat).startswith("..")
+    return os.path.normpath(flat).split("/")[0] != ".."
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
     """Width and height from an image file's header, None if there is no such image. Pixels are not decoded."""
-    import warnings
-
     from PIL import Image
 
     try:
@@ -108,41 +138,13 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
-class ImageFolders:
-    """Where the images of annotation files lie: found by looking where their file names exist.
-
-    >>> ImageFolders(Path("nowhere")).find(["a.jpg"]) is None
-    True
-    """
-
-    def __init__(self, root: Path, *, depth: int = 3, limit: int = 200):
-        self.root = Path(root)
-        self.folders = [self.root]
-        """`root` and the folders below it, breadth first"""
-        for folder in self.folders:  # grows while it is walked
-            if len(folder.relative_to(self.root).parts) < depth:
-                self.folders += subfolders(folder)[: max(0, limit - len(self.folders))]
-
-    def find(self, names: list[str], *, split: str = "", near: Path | None = None) -> Path | None:
-        """The folder that holds most of a sample of the names, None if none does; folders named after the split first.
-
-        near: the folder of the annotation file, looked into before its neighbours.
-        """
-        names = [name for name in names if stays_inside(name)]
-        sample = names[:: max(1, len(names) // 8)][:8]
-
-        def rank(folder):
-            theirs = split_name(*reversed(folder.relative_to(self.root).parts))
-            return theirs not in ("", split), theirs != split, folder != near
-
-        best, most = None, 0
-        for folder in sorted(self.folders, key=rank):
-            hits = sum(os.path.isfile(os.path.join(folder, name)) for name in sample)
-            if hits > most:
-                best, most = folder, hits
-            if most == len(sample):
-                break
-        return best
+def folders_under(root: Path, *, depth: int = 3, limit: int = 200) -> list[Path]:
+    """A folder and those below it, breadth first; hidden ones left out."""
+    folders = [Path(root)]
+    for folder in folders:  # grows while it is walked
+        if len(folder.relative_to(root).parts) < depth:
+            folders += subfolders(folder)[: max(0, limit - len(folders))]
+    return folders
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .annotations import Annotations, DataError
+from .annotations import Annotations
+from .errors import DataError
 
 __all__ = ["split"]
 

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from ..annotations import Annotations, DataError
+from ..annotations import Annotations
 from ..checks import Log
 from ..draft import Draft
-from ..files import files_with, open_bytes, subfolders
+from ..errors import DataError
+from ..files import files_with, head, open_bytes, split_name, subfolders
 
-__all__ = ["NotCocoError", "coco_files", "draft_coco", "write_coco"]
+__all__ = ["read_coco", "write_coco"]
 
 
 class NotCocoError(DataError):
@@ -62,18 +63,46 @@ _DECODER = msgspec.json.Decoder(_Dataset)
 _RECORDS = {"images": _Image, "annotations": _Annotation, "categories": _Category}
 
 
-def coco_files(folder: Path) -> list[Path]:
-    """JSON files that may be the annotations of a folder: in it, in `annotations`, or in its `train`, `valid`, ...
+def read_coco(path: Path, log: Log) -> list[Draft] | None:
+    """Drafts of the JSON files of a folder, or of one file; None if none is a dataset in COCO form.
 
-    Where files of COCO's own names are there, `instances_*` are taken.
+    JSON that is no dataset (detections, captions) is left aside where other files are; broken JSON is an error.
     """
+    files = _without_repeats(_json_files(path), log) if path.is_dir() else [path]
+    drafts, refused = [], []
+    for file in files:
+        if head(file).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+            try:
+                drafts.append(_draft(file, log, split=split_name(file.name.split(".")[0], file.parent.name)))
+            except NotCocoError as error:
+                refused.append(error)
+    if not drafts and path.is_file() and refused:
+        raise refused[0]
+    for error in refused if drafts else ():
+        log.add("file not read", str(error))
+    return drafts or None
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """JSON files in a folder, in its `annotations`, or in its `train`, `valid`, ...; `instances_*` only, if any."""
     suffixes = (".json", ".json.gz")
     files = files_with(folder, *suffixes) + files_with(folder / "annotations", *suffixes)
     files = files or [f for sub in subfolders(folder) for f in files_with(sub, *suffixes)]
     return [f for f in files if f.name.startswith("instances_")] or files
 
 
-def draft_coco(path: Path, log: Log, *, split: str = "") -> Draft:
+def _without_repeats(files: list[Path], log: Log) -> list[Path]:
+    """The files without `trainval` where `train` and `val` are there too."""
+    both = [file for file in files if "trainval" in file.name.lower()]
+    rest = [file for file in files if file not in both]
+    if not {"train", "val"} <= {split_name(file.name) for file in rest}:
+        return files
+    for file in both:
+        log.add("file not read", f"{file}: repeats what the files of train and val hold")
+    return rest
+
+
+def _draft(path: Path, log: Log, *, split: str) -> Draft:
     """Read one COCO or LVIS file, plain or gzipped. Raises DataError that says where it is not of this form."""
     data = _decode(path, log)
     name = str(path)
@@ -231,7 +260,7 @@ def _attribute(
 def _file_name(image: _Image) -> str:
     """Name of the image's file; LVIS states only its address, of which the last two parts are folder and file."""
     if image.file_name:
-        return image.file_name
+        return image.file_name.replace("\\", "/")  # written under Windows
     return "/".join(image.coco_url.rsplit("/", 2)[-2:]) if image.coco_url else ""
 
 

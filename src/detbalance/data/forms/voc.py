@@ -1,167 +1,133 @@
-"""Pascal VOC: one XML file an image in `Annotations`, splits in `ImageSets/Main`. Numpy only.
+"""Pascal VOC: one XML file an image, splits in `ImageSets/Main` or in the names of the folders.
 
-The XML is read by events with DOCTYPE refused, so entities cannot expand and no tree is built.
+Files with a DOCTYPE are refused: without one no entity can be defined, so none can expand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 import numpy as np
 
-from ..annotations import DataError
 from ..checks import Log
 from ..draft import Draft
-from ..files import IMAGE_SUFFIXES, files_with, open_bytes, split_name, subfolders
+from ..errors import DataError
+from ..files import files_with, folders_under, head, open_bytes, printable, split_lists, split_name
 
-__all__ = ["draft_voc", "voc_folders"]
+__all__ = ["read_voc"]
 
-_DEPTH = 50
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_WANTED = {
-    **{f"annotation/{name}": name for name in ("filename", "size/width", "size/height")},
-    **{f"annotation/object/{name}": name for name in ("name", "difficult")},
-    **{f"annotation/object/bndbox/{name}": name for name in _CORNERS},
-}
+_LARGEST = 1 << 23
+"""bytes; room for twenty thousand objects in one image"""
 
 
-@dataclass
-class _File:
-    """The texts wanted from one XML file."""
-
-    head: dict[str, str] = field(default_factory=dict)
-    objects: list[dict[str, str]] = field(default_factory=list)
-
-
-def voc_folders(path: Path) -> list[Path]:
-    """Folders of VOC form: the path itself, or those directly inside it (VOCdevkit/VOC2007, VOC2012)."""
-    return [folder for folder in (path, *subfolders(path)) if files_with(folder / "Annotations", ".xml")]
+def read_voc(path: Path, log: Log) -> list[Draft] | None:
+    """Drafts of the folders of XML annotations at or below a path (or of one XML file); None if there are none."""
+    groups = [[path]] if path.is_file() else [files_with(f, ".xml") for f in folders_under(path, depth=2)]
+    groups = [files for files in groups if any(map(_is_annotation, files[:5]))]
+    parsed = [_parse_all(files, log) for files in groups]
+    names = {_text(entry, "name") for group in parsed for root in group.values() for entry in root.findall("object")}
+    return [_draft(group, sorted(names - {""}), log) for group in parsed] or None
 
 
-def draft_voc(root: Path, folder: Path, log: Log) -> Draft:
-    """Read one VOC folder; file names are relative to `root`."""
-    files = files_with(folder / "Annotations", ".xml")
-    return draft_xml(files, log, root=root, images=folder / "JPEGImages", splits=_splits(folder))
+def _is_annotation(path: Path) -> bool:
+    start = head(path).lstrip()
+    return start[:1] == b"<" and b"<annotation" in start
 
 
-def draft_xml(
-    files: list[Path], log: Log, *, root: Path, images: Path | None, splits: dict[str, str] | None = None
-) -> Draft:
-    """Read XML files, each of which describes one image."""
-    parsed = [_parse(file) for file in files]
-    on_disk = {image.stem: image for image in files_with(images, *IMAGE_SUFFIXES)} if images else {}
-    columns: dict[str, list] = {name: [] for name in ("image", "name", "box", "record", "difficult")}
-    for row, (file, content) in enumerate(zip(files, parsed)):
-        _objects(row, file, content, columns, log)
-    boxes = np.array(columns["box"], np.float64).reshape(-1, 4)
-    if (boxes[:, :2] == 0).any():
-        log.rows(
-            "counts from zero",
-            (boxes[:, :2] == 0).any(1),
-            lambda i: f"{files[columns['image'][i]]}: object {columns['record'][i]}",
-        )
-    else:
-        boxes[:, :2] -= 1  # VOC counts pixels from 1 and names the first and the last pixel that the box covers
-    classes = sorted(set(columns["name"]))
+def _parse_all(paths: list[Path], log: Log) -> dict[Path, ElementTree.Element]:
+    """The <annotation> of every file that can be read. Raises DataError if none can."""
+    parsed, first = {}, None
+    for path in paths:
+        try:
+            parsed[path] = _parse(path)
+        except DataError as error:
+            first = first or error
+            log.add("unreadable annotation file", str(error))
+    if not parsed:
+        raise first
+    return parsed
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    data = open_bytes(path)
+    if len(data) > _LARGEST:
+        raise DataError(f"{path}: larger than {_LARGEST} bytes; not read as the annotation of one image")
+    if b"<!DOCTYPE" in data or b"\0" in data:  # a NUL: UTF-16, in which a DOCTYPE could hide
+        raise DataError(f"{path}: not accepted: a DOCTYPE (with its entities), or another encoding than UTF-8")
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
+        raise DataError(f"{path}: not valid XML: {error}") from error
+    if root.tag != "annotation":
+        raise DataError(f"{path}: expected <annotation> but got <{printable(root.tag, 60)}>")
+    return root
+
+
+def _draft(files: dict[Path, ElementTree.Element], classes: list[str], log: Log) -> Draft:
     number = {name: k for k, name in enumerate(classes, 1)}
-    sizes = [[_number(content.head.get(f"size/{side}", "0")) for side in ("width", "height")] for content in parsed]
-    return Draft(
+    objects = [
+        (row, record, entry)
+        for row, root in enumerate(files.values())
+        for record, entry in enumerate(root.findall("object"), 1)
+    ]
+    paths = list(files)
+    read = [_object(f"{paths[row]}: object {record}", entry, log) for row, record, entry in objects]
+    kept = [i for i, values in enumerate(read) if values is not None]
+    boxes = np.array([read[i][1] for i in kept], np.float64).reshape(-1, 4)
+    folder = paths[0].parent
+    splits, split = split_lists(folder.parent), split_name(folder.name)
+    stems = [path.stem for path in paths]
+    draft = Draft(
         form="voc",
         classes=classes,
-        image_ids=[file.stem for file in files],
-        file_names=[_image_name(file, content, on_disk, images, root) for file, content in zip(files, parsed)],
-        sizes=np.array(sizes, np.float64).reshape(-1, 2),
-        image=np.array(columns["image"], np.int64),
-        label=np.array([number[name] for name in columns["name"]], np.int64),
+        image_ids=stems,
+        file_names=[_stated_name(path, root) for path, root in files.items()],
+        stems=stems,
+        sizes=np.array(
+            [[_number(_text(r, f"size/{side}"), 0) for side in ("width", "height")] for r in files.values()]
+        ),
+        image=np.array([objects[i][0] for i in kept], np.int64),
+        label=np.array([number[read[i][0]] for i in kept], np.int64),
         boxes=boxes,
-        record=columns["record"],
-        file=[str(file) for file in files],
+        record=[objects[i][1] for i in kept],
+        file=[str(path) for path in paths],
         unit="object",
         box_field="bndbox",
-        difficult=np.array(columns["difficult"], bool),
-        split=[(splits or {}).get(file.stem, "") for file in files],
-        root=root,
+        difficult=np.array([read[i][2] for i in kept], bool),
+        split=[splits.get(stem, split) for stem in stems],
     )
+    zero = (boxes[:, :2] == 0).any(1)
+    if zero.any():
+        log.rows("counts from zero", zero, draft.where)
+    else:
+        boxes[:, :2] -= 1  # VOC counts pixels from 1 and names the first and the last pixel that the box covers
+    return draft
 
 
-def _objects(row: int, file: Path, content: _File, columns: dict[str, list], log: Log) -> None:
-    """Append the objects of one file to the columns."""
-    for record, entry in enumerate(content.objects, 1):
-        missing = [name for name in ("name", *_CORNERS) if name not in entry]
-        corners = [_number(entry.get(name, "")) for name in _CORNERS]
-        bad = [name for name, value in zip(_CORNERS, corners) if value is None]
-        if missing or bad:
-            problem = f"{missing[0]} is missing" if missing else f"{bad[0]}: {entry[bad[0]]!r} is not a number"
-            log.add("unusable record", f"{file}: object {record}: {problem}")
-            continue
-        columns["image"].append(row)
-        columns["name"].append(entry["name"])
-        columns["box"].append(corners)
-        columns["record"].append(record)
-        columns["difficult"].append(entry.get("difficult", "0") not in ("0", ""))
+def _object(where: str, entry: ElementTree.Element, log: Log) -> tuple[str, list[float], bool] | None:
+    """Name, corners and difficulty of an object, None if they cannot be used."""
+    name, texts = _text(entry, "name"), [_text(entry, f"bndbox/{corner}") for corner in _CORNERS]
+    corners = [_number(text) for text in texts]
+    if name and None not in corners:
+        return name, corners, _text(entry, "difficult") not in ("0", "")
+    fields = zip(("name", *_CORNERS), (name, *texts), (name or None, *corners))
+    field, got = next((field, text) for field, text, value in fields if value is None)
+    log.add("unusable record", f"{where}: {field}: {f'{got!r} is no number' if got else 'is missing'}")
+    return None
 
 
-def _number(text: str) -> float | None:
+def _text(entry: ElementTree.Element, path: str) -> str:
+    return (entry.findtext(path) or "").strip()
+
+
+def _number(text: str, default: float | None = None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return None
+        return default
 
 
-def _parse(path: Path) -> _File:
-    """The wanted texts of one file. Raises DataError for what is not XML, has a DOCTYPE, or is no annotation."""
-    result, stack, texts = _File(), [], []
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-
-    def start(name, _):
-        if len(stack) >= _DEPTH:
-            raise DataError(f"{path}: line {parser.CurrentLineNumber}: the XML is nested over {_DEPTH} deep")
-        stack.append(name)
-        texts.clear()
-        if stack == ["annotation", "object"]:
-            result.objects.append({})
-
-    def end(_):
-        name = _WANTED.get("/".join(stack))
-        if name:
-            target = result.objects[-1] if stack[1] == "object" else result.head
-            target.setdefault(name, "".join(texts).strip())
-        stack.pop()
-        texts.clear()
-
-    def doctype(*_):
-        raise DataError(f"{path}: line {parser.CurrentLineNumber}: a DOCTYPE (and its entities) is not accepted")
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = texts.append, doctype
-    try:
-        parser.Parse(open_bytes(path), True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # ValueError, LookupError: an unknown encoding
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not valid XML: {error}") from error
-    return result
-
-
-def _image_name(file: Path, content: _File, on_disk: dict[str, Path], images: Path | None, root: Path) -> str:
-    """The image of the same stem where it exists (the filename inside is often wrong), else the filename stated."""
-    found = on_disk.get(file.stem)
-    if found is None and images is not None:
-        found = images / (content.head.get("filename") or f"{file.stem}.jpg").replace("\\", "/").rsplit("/", 1)[-1]
-    if found is None:
-        return content.head.get("filename", "")
-    return found.relative_to(root).as_posix()
-
-
-def _splits(folder: Path) -> dict[str, str]:
-    """Split of each image from ImageSets/Main; `trainval` counts where neither `train` nor `val` lists the image."""
-    splits: dict[str, str] = {}
-    lists = {file.stem: file for file in files_with(folder / "ImageSets" / "Main", ".txt")}
-    for stem in ("train", "val", "valid", "test", "trainval"):
-        if stem in lists:
-            for line in open_bytes(lists[stem]).decode("utf-8", "replace").splitlines():
-                splits.setdefault(line.split()[0] if line.split() else "", split_name(stem))
-    return splits
+def _stated_name(path: Path, root: ElementTree.Element) -> str:
+    return _text(root, "filename").replace("\\", "/").rsplit("/", 1)[-1] or f"{path.stem}.jpg"

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations import DataError
 from ..checks import Log
 from ..draft import Draft
-from ..files import IMAGE_SUFFIXES, files_under, files_with, image_size, open_text, split_name
+from ..errors import DataError
+from ..files import IMAGE_SUFFIXES, files_under, files_with, head, open_text, split_name
 
-__all__ = ["draft_yolo", "yolo_source"]
+__all__ = ["has_data_yaml", "read_yolo"]
 
-VIRTUAL_SIZE = (640, 640)
-"""size assumed for an absent image, so that its relative boxes can be counted"""
 _LARGEST_YAML = 1 << 20
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _YAML = (".yaml", ".yml")
@@ -35,31 +33,39 @@ class _Layout:
     """key points follow the box"""
 
 
-def yolo_source(path: Path) -> Path | None:
-    """What defines a YOLO dataset at this path: data.yaml, else classes.txt, else the labels' folder; or None."""
+def read_yolo(path: Path, log: Log) -> list[Draft] | None:
+    """Draft of a YOLO dataset: a data.yaml, a folder with one, or a folder of labels; None if it is none of these."""
+    source = _source(path)
+    if source is None:
+        return None
+    layout = _from_yaml(source) if source.suffix in _YAML else _from_folder(source)
+    if not layout.pictures:
+        raise DataError(f"{source}: no images and no labels are found where this YOLO dataset says they are")
+    return [_draft(layout, log)]
+
+
+def has_data_yaml(path: Path) -> bool:
+    """Does a path say of itself, by a data.yaml, that it is a YOLO dataset?"""
+    return (source := _source(path)) is not None and source.suffix in _YAML
+
+
+def _source(path: Path) -> Path | None:
+    """What defines a YOLO dataset at a path: its data.yaml, else its list of classes, else the folder; or None."""
     if path.is_file():
         return path if path.suffix in _YAML and "names" in _yaml(path) else None
     for file in files_with(path, *_YAML):
         if "names" in _yaml(file):
             return file
-    labels = [f for f in files_under(path, (".txt",), limit=50) if _looks_like_labels(f)]
-    if not labels:
+    if not any(_looks_like_labels(file) for file in files_under(path, (".txt",), limit=50)):
         return None
     named = [path / name for name in ("classes.txt", "obj.names", "labels/classes.txt") if (path / name).is_file()]
     return named[0] if named else path
 
 
-def draft_yolo(source: Path, log: Log) -> Draft:
-    """Read a YOLO dataset from what defines it (see `yolo_source`)."""
-    layout = _from_yaml(source) if source.suffix in _YAML else _from_folder(source)
-    if not layout.pictures:
-        raise DataError(f"{source}: no images and no labels are found where this YOLO dataset says they are")
-    root = Path(os.path.commonpath([p.parent for p, _ in layout.pictures]))
-    if source.parent in root.parents:
-        root = source.parent
-    labels = [_label_file(p) for p, _ in layout.pictures]
+def _draft(layout: _Layout, log: Log) -> Draft:
+    pictures = [picture for picture, _ in layout.pictures]
+    labels = [_label_file(picture) for picture in pictures]
     image, table, record = _rows(labels, layout.pose, log)
-    sizes = _sizes([p for p, _ in layout.pictures], log)
     classes = sorted(layout.names) or sorted({int(c) for c in table[:, 0] if 0 <= c < 1e6 and c == int(c)})
     number = {c: k for k, c in enumerate(classes, 1)}
     label = np.array([number.get(c, 0) for c in table[:, 0].tolist()], np.int64)
@@ -69,17 +75,20 @@ def draft_yolo(source: Path, log: Log) -> Draft:
 
     log.rows("unknown category", label == 0, describe)
     kept = np.flatnonzero(label)
-    image, centre, half = image[kept], table[kept, 1:3], table[kept, 3:] / 2
-    names = [p.relative_to(root).as_posix() for p, _ in layout.pictures]
+    centre, half = table[kept, 1:3], table[kept, 3:] / 2
+    root = layout.source if layout.source.is_dir() else layout.source.parent
+    root = Path(os.path.commonpath([_absolute(root), *(picture.parent for picture in pictures)]))
+    names = [picture.relative_to(root).as_posix() for picture in pictures]
     return Draft(
         form="yolo",
         classes=[layout.names.get(c, str(c)) for c in classes],
         image_ids=names,
-        file_names=names,
-        sizes=sizes,
-        image=image,
+        file_names=list(names),
+        sizes=np.zeros((len(names), 2)),
+        image=image[kept],
         label=label[kept],
-        boxes=np.concatenate((centre - half, centre + half), 1) * np.tile(sizes[image], 2),
+        boxes=np.concatenate((centre - half, centre + half), 1),
+        relative=True,
         record=[record[i] for i in kept],
         file=[str(file) for file in labels],
         unit="line",
@@ -122,18 +131,6 @@ def _around(corners: list[float]) -> tuple[float, float, float, float]:
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
 
 
-def _sizes(pictures: list[Path], log: Log) -> np.ndarray:
-    """(I, 2) sizes from the images' headers."""
-    sizes = np.empty((len(pictures), 2))
-    for row, picture in enumerate(pictures):
-        size = image_size(picture)
-        if size is None:
-            log.add("unreadable image file" if picture.is_file() else "image file absent", str(picture))
-            log.add("virtual image size", str(picture))
-        sizes[row] = size or VIRTUAL_SIZE
-    return sizes
-
-
 def _label_file(picture: Path) -> Path:
     """The label file of an image: the last folder `images` of its path becomes `labels`; else beside the image."""
     parts = list(picture.parts)
@@ -168,7 +165,7 @@ def _from_yaml(source: Path) -> _Layout:
 
 def _from_folder(source: Path) -> _Layout:
     """A folder without data.yaml: every image below it, split by the names of its folders."""
-    root = source if source.is_dir() else source.parent
+    root = _absolute(source if source.is_dir() else source.parent)
     root = root.parent if root.name == "labels" else root
     names = {} if source.is_dir() else dict(enumerate(open_text(source).splitlines()))
     pictures = _pictures(root)
@@ -226,12 +223,10 @@ def _picture_of(label: Path) -> Path:
 def _looks_like_labels(file: Path) -> bool:
     """Is the first line a class number and at least four numbers?"""
     try:
-        with open(file, "rb") as text:
-            tokens = text.readline(4096).split()
-        values = [float(token) for token in tokens[:5]]
-        return len(values) == 5 and values[0].is_integer()
-    except (OSError, ValueError):
+        values = [float(token) for token in head(file).lstrip().split(b"\n")[0].split()[:5]]
+    except ValueError:
         return False
+    return len(values) == 5 and values[0].is_integer()
 
 
 def _absolute(path: Path) -> Path:
@@ -248,10 +243,11 @@ def _yaml(path: Path) -> dict:
                 raise yaml.YAMLError(f"aliases are not accepted{self.peek_event().start_mark}")
             return super().compose_node(parent, index)
 
-    if os.path.getsize(path) > _LARGEST_YAML:
-        raise DataError(f"{path}: larger than {_LARGEST_YAML} bytes; not read as the description of a dataset")
+    text = open_text(path)
+    if len(text) > _LARGEST_YAML:
+        raise DataError(f"{path}: longer than {_LARGEST_YAML} characters; not read as the description of a dataset")
     try:
-        config = yaml.load(open_text(path), Loader)
+        config = yaml.load(text, Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     return config if isinstance(config, dict) else {}
