@@ -23,15 +23,10 @@ def rank_within(group: Int[Tensor, "S"], *keys: Shaped[Tensor, "S"]) -> Int[Tens
     >>> rank_within(torch.tensor([7, 3, 7, 7]), torch.tensor([0.2, 0.9, 0.1, 0.2]))
     tensor([1, 0, 0, 2])
     """
-    place = torch.arange(len(group), device=group.device)
-    order = place
+    order = torch.arange(len(group), device=group.device)
     for key in reversed((group, *keys)):
         order = order[key[order].argsort(stable=True)]
-    ordered = group[order]
-    begins = torch.ones_like(ordered, dtype=torch.bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    start = place.where(begins, 0).cummax(0).values
-    return torch.empty_like(place).scatter_(0, order, place - start)
+    return _places(group, order)
 
 
 def hierarchical_rank(value: Float[Tensor, "S"], group: Int[Tensor, "S"], label: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
@@ -45,7 +40,10 @@ def hierarchical_rank(value: Float[Tensor, "S"], group: Int[Tensor, "S"], label:
     >>> hierarchical_rank(value, group=torch.tensor([0, 0, 1, 1]), label=torch.ones(4, dtype=torch.long))
     tensor([0, 2, 1, 3])
     """
-    return rank_within(label, rank_within(group, -value), -value)
+    order = (-value).argsort(stable=True)
+    local = rank_within(group[order])
+    key = label[order] * len(value) + local  # class first, then local rank; equal ones stay ordered by value
+    return _places(label, order[key.argsort(stable=True)])
 
 
 def foreground_score(scores: Float[Tensor, "S C"]) -> Float[Tensor, "S"]:
@@ -87,3 +85,10 @@ def nms_match(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], threshold
         cluster = torch.cat([(box_iou(part, boxes[kept]) > threshold).byte().argmax(1) for part in parts])
     cluster[kept] = torch.arange(len(kept), device=boxes.device)  # also where a box has no area: IoU 0 with itself
     return cluster
+
+
+def _places(group: Tensor, order: Tensor) -> Tensor:
+    """The place of each row in its group, given an order of the rows that sorts the groups."""
+    ordered = group[order]
+    start = torch.searchsorted(ordered, ordered)  # of each row's group
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - start)
