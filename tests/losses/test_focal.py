@@ -73,6 +73,13 @@ def test_gamma_zero_is_cross_entropy(softmax):
     torch.testing.assert_close(FocalLoss(gamma=0, alpha=0.5, softmax=softmax)(logits, target), plain / 2)
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_small_gamma_has_a_gradient_where_the_classifier_is_sure(softmax):
+    logits = torch.tensor([[100.0, -100.0], [-100.0, 100.0]], requires_grad=True)
+    FocalLoss(gamma=0.5, softmax=softmax)(logits, torch.eye(2)).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 @pytest.mark.parametrize("loss", [{"gamma": -1}, {"alpha": 1.5}, {"alpha": -1}])
 def test_settings_out_of_range_are_refused(loss):
     with pytest.raises(ValueError, match=next(iter(loss))):

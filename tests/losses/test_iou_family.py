@@ -234,7 +234,15 @@ def test_finite_value_and_gradient_everywhere(pair):
 @pytest.mark.parametrize("cls", XYXY)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_finite_in_every_precision(cls, dtype):
-    ends = [(0, 0, 0, 0), (5, 5, 5, 9), (0, 0, 8, 8), (6e4, 6e4, 6e4, 6e4), (0, 0, 6e4, 6e4), (2, 2, 2.01, 2.01)]
+    ends = [
+        (0, 0, 0, 0),
+        (5, 5, 5, 9),
+        (0, 0, 8, 8),
+        (6e4, 6e4, 6e4, 6e4),
+        (0, 0, 6e4, 6e4),
+        (2, 2, 2.01, 2.01),
+        (0, 0, 1e-20, 1e-20),
+    ]
     for pair in product([*ends, (9, 9, 5, 5)], repeat=2):
         check_finite(cls(), pair, dtype)
 
