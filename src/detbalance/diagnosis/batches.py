@@ -16,7 +16,7 @@ __all__ = ["batch_classes"]
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def batch_classes(columns: Columns, sampler: Resampler, *, batch: int = 16, draws: int = 2000) -> Finding:
+def batch_classes(columns: Columns, sampler: Resampler, *, batch: int = 16, draws: int = 1000) -> Finding:
     """Expected total variation between the class distribution of a batch and the dataset's.
 
     Balanced: every batch looks like the dataset. Worst: every batch shows only what is rare elsewhere. The distance is

@@ -32,28 +32,29 @@ class Columns:
         return self.data.classes
 
     @cached_property
-    def _objects(self) -> np.ndarray:
+    def rows(self) -> np.ndarray:
+        """(B,) rows of the objects in the annotations."""
         return np.flatnonzero(~self.data.crowd)
 
     @cached_property
     def image(self) -> np.ndarray:
         """(B,) row of the image, ascending."""
-        return self.data.image[self._objects]
+        return self.data.image[self.rows]
 
     @cached_property
     def kind(self) -> np.ndarray:
         """(B,) row of the class, 0..K-1."""
-        return self.data.label[self._objects] - 1
+        return self.data.label[self.rows] - 1
 
     @cached_property
     def boxes(self) -> np.ndarray:
         """(B, 4) xyxy pixels."""
-        return self.data.boxes[self._objects]
+        return self.data.boxes[self.rows]
 
     @cached_property
     def area(self) -> np.ndarray:
         """(B,) area of the object, pixels (of its mask where the source gives it)."""
-        return self.data.area[self._objects]
+        return self.data.area[self.rows]
 
     @cached_property
     def size(self) -> np.ndarray:

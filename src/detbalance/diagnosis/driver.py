@@ -2,69 +2,173 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..data.annotations import Annotations
 from ..taxonomy import Imbalance
-from . import batches, classes, company, crowding, levels, overlaps, resizing, scale, spatial
+from . import (
+    anchor_fit,
+    batches,
+    candidates,
+    classes,
+    company,
+    crowding,
+    ious,
+    levels,
+    objective,
+    overlaps,
+    regression,
+    resizing,
+    scale,
+    shift,
+    spatial,
+)
+from .anchors import AnchorPreset
 from .bootstrap import Resampler
 from .columns import Columns
 from .finding import Finding
+from .options import anchor_preset, checked_targets
 from .result import Diagnosis
 from .severity import judge, merged
 
 __all__ = ["diagnose"]
 
+_FILE_SECONDS = 1.0  # spent on image files, so that a large dataset is not kept waiting by them
+
 
 def diagnose(
     data: Annotations | str | Path,
     *,
+    against: Annotations | str | Path | None = None,
+    predictions: str | Path | Sequence[dict] | None = None,
+    ids: Literal["rows", "source"] = "rows",
+    log: Mapping[str, np.ndarray] | str | Path | None = None,
+    anchors: AnchorPreset | str | None = None,
     targets: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, tuple[float, float, float]] | None = None,
     bootstrap: int = 200,
     seed: int = 0,
+    check_files: bool = True,
 ) -> Diagnosis:
-    """Measure every imbalance of a dataset. Numpy alone: torch is never imported."""
+    """Measure every imbalance of a dataset, say how bad it is and what to try. Torch is never imported.
+
+    data: annotations, or a file or folder that `detbalance.read` knows.
+    against: another dataset (a validation split, say): measured too, and the shift between the two with it.
+    predictions: detections on `data`, COCO results; `ids` says whose ids they hold, as for `detbalance evaluate`.
+    log: losses of a training: history.json of a run of `detbalance train`, or what diagnosis/objective.py describes.
+    anchors: a preset, or its name ("retinanet", the default, "faster_rcnn", "ssd300", "yolov2", "yolov3").
+    targets: desired distributions by the key of a finding, in place of the balanced ones (see docs/diagnosis.md).
+    thresholds: (mild, strong, extreme) by the key of a finding, in place of the standard ones.
+    bootstrap: repeats behind the 95 % intervals; 0 for none. seed: of the resampling.
+    check_files: look at the image files, for about a second.
+
+    Raises DataError for data that cannot be read, ValueError for options that make no sense.
+
+    >>> data = Annotations.from_arrays(classes=["cat", "dog"], sizes=[(640, 480)], image=[0, 0, 0], label=[1, 1, 2],
+    ...                                boxes=[[0, 0, 80, 80], [100, 100, 300, 300], [400, 50, 600, 450]])
+    >>> diagnose(data, bootstrap=0)["classes"].summary.split(";")[0]
+    'cat owns 67 % of the 3 boxes'
+    """
+    limits, preset = merged(thresholds), anchor_preset(anchors)
+    data = _read(data, check_files)
+    wanted = checked_targets(targets, data.classes)
+    columns, sampler = Columns(data), Resampler(len(data), bootstrap, seed)
+    found = _measured(columns, sampler, preset, wanted)
+    found += _with_model(columns, sampler, predictions, ids, log, wanted)
+    other = None
+    if against is not None:
+        options = {"anchors": preset, "thresholds": thresholds, "bootstrap": bootstrap, "seed": seed}
+        same = tuple(data.classes)
+        other = _read(against, check_files)
+        kept = wanted if tuple(other.classes) == same else {k: v for k, v in wanted.items() if k != "classes"}
+        other = diagnose(other, targets=kept, check_files=False, **options)
+        found += shift.shifts(columns, Columns(other.data), sampler)
+    found = [replace(f, severity=judge(f.key, f.value, limits)) if f.severity is None else f for f in found]
+    rank = {problem: i for i, problem in enumerate(Imbalance)}
+    found.sort(key=lambda f: (rank[f.imbalance], not f.headline))
+    return Diagnosis(
+        data=data,
+        findings=tuple(found),
+        dataset=_facts(data),
+        settings={
+            "anchors": preset.name,
+            "training_size": preset.fixed_size or (preset.min_size, preset.max_size),
+            "bootstrap": bootstrap,
+            "seed": seed,
+            "targets": sorted(wanted),
+            "thresholds": limits,
+        },
+        against=other,
+    )
+
+
+def _read(data: Annotations | str | Path, check_files: bool) -> Annotations:
     if not isinstance(data, Annotations):
         from ..data.readers import read
 
         data = read(data)
-    limits = merged(thresholds)
-    findings = _measured(Columns(data), Resampler(len(data), bootstrap, seed), dict(targets or {}))
-    findings = [replace(f, severity=judge(f.key, f.value, limits)) for f in findings]
-    rank = {problem: i for i, problem in enumerate(Imbalance)}
-    findings.sort(key=lambda f: (rank[f.imbalance], not f.headline))
-    return Diagnosis(
-        data=data,
-        findings=tuple(findings),
-        dataset=_facts(data),
-        settings={"bootstrap": bootstrap, "seed": seed, "training_size": resizing.TRAINING_SIZE},
-    )
+    if not check_files or data.root is None:
+        return data
+    from ..data.image_files import check_images
+
+    return check_images(data, seconds=_FILE_SECONDS)
 
 
-def _measured(columns: Columns, sampler: Resampler, targets: dict[str, Any]) -> list[Finding]:
-    wanted = classes.class_target(columns.classes, targets.get("classes"))
+def _measured(columns: Columns, sampler: Resampler, preset: AnchorPreset, wanted: dict[str, Any]) -> list[Finding]:
+    """What annotations alone tell, the headline of each imbalance first."""
+    labelled = candidates.label_anchors(columns, preset, sampler)
+    target = wanted.get
     return [
-        classes.class_counts(columns, sampler, target=wanted),
-        classes.class_images(columns, sampler, target=wanted),
+        candidates.foreground(labelled, sampler, desired=target("foreground", 1.0)),
+        classes.class_counts(columns, sampler, target=target("classes")),
+        classes.class_images(columns, sampler, target=target("classes")),
         classes.class_groups(columns, sampler),
+        candidates.class_positives(labelled, sampler, target=target("classes")),
         batches.batch_classes(columns, sampler),
         crowding.objects_per_image(columns, sampler),
         company.cooccurrence(columns, sampler),
-        scale.relative_size(columns, sampler),
+        scale.relative_size(columns, sampler, target=target("object_size")),
         scale.extents(columns, sampler),
-        scale.size_bins(columns, sampler),
-        resizing.resize_loss(columns, sampler),
-        levels.pyramid_levels(columns, sampler),
-        spatial.centres(columns, sampler),
-        spatial.aspect(columns, sampler),
+        scale.size_bins(columns, sampler, target=target("size_bins")),
+        resizing.resize_loss(columns, sampler, preset),
+        candidates.level_positives(labelled, sampler, target=target("level_positives")),
+        levels.roi_levels(columns, sampler, preset, target=target("roi_levels")),
+        ious.positive_ious(labelled, sampler, target=target("positive_ious")),
+        ious.near_threshold(labelled, sampler),
+        spatial.centres(columns, sampler, target=target("centres")),
+        anchor_fit.missed_objects(labelled, sampler),
+        spatial.aspect(columns, sampler, target=target("aspect")),
         overlaps.overlaps(columns, sampler),
+        anchor_fit.candidate_overlaps(labelled, sampler),
+        anchor_fit.relative_position(labelled, sampler),
     ]
+
+
+def _with_model(
+    columns: Columns, sampler: Resampler, predictions, ids: str, log, wanted: dict[str, Any]
+) -> list[Finding]:
+    """What detections and a training log tell; where one is missing, what is needed."""
+    found: list[Finding] = []
+    logged = {} if log is None else objective.read_log(log)
+    found += regression.from_log(logged, sampler)
+    if predictions is not None:
+        detections = regression.in_order(predictions, columns.data, ids)
+        iou, row = regression.nearest_objects(columns, detections)
+        found.append(regression.detection_ious(columns, sampler, detections, iou))
+        if "box_error" not in logged:
+            found.append(regression.outlier_share(columns, sampler, detections, iou, row))
+    if not any(f.imbalance == Imbalance.REGRESSION_LOSS for f in found):
+        found.append(regression.outliers_needed())
+    tasks = [objective.task_balance(logged, target=wanted.get("tasks")), objective.task_pace(logged)]
+    found += [finding for finding in tasks if finding is not None]
+    if tasks[0] is None:
+        found.append(objective.tasks_needed())
+    return found
 
 
 def _facts(data: Annotations) -> dict[str, Any]:
@@ -84,7 +188,5 @@ def _facts(data: Annotations) -> dict[str, Any]:
         "images_of_unknown_size": len(data) - len(known),
         "boxes_per_image": float(per_image.mean()) if len(data) else 0.0,
         "median_image_size": np.median(known, 0).tolist() if len(known) else None,
-        "splits": {
-            name: int((data.split == name).sum()) for name in ("train", "val", "test") if (data.split == name).any()
-        },
+        "splits": {name: int((data.split == name).sum()) for name in ("train", "val", "test") if name in data.split},
     }
