@@ -1,1 +1,38 @@
-"""One self-contained HTML page."""
+"""Self-contained HTML reports: one file that opens from disk and asks nothing of the network.
+
+Nothing heavy is imported until a page is made, and torch never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["comparison_page", "diagnosis_page", "save"]
+
+
+def comparison_page(results: Mapping[str, Any], diagnosis: Any = None) -> str:
+    """The page of a comparison: what helped, by how much, how surely; where, and what the detector sees.
+
+    Args:
+        results: what `compare` writes to results.json. Parts that are missing leave out their section.
+        diagnosis: the dataset's diagnosis; its meters then open the page and its sections close it.
+    """
+    from .comparison import build
+
+    return build(results, diagnosis)
+
+
+def diagnosis_page(diagnosis: Any) -> str:
+    """The page of a diagnosis: the eight problems as meters, the numbers behind each, and what to try."""
+    from .diagnosis import build
+
+    return build(diagnosis)
+
+
+def save(html: str, path: str | Path) -> Path:
+    """Write a page, whole or not at all; missing folders are made. Returns the path."""
+    from .page import save
+
+    return save(html, path)

@@ -1,0 +1,273 @@
+"""What a comparison found, for reading: a verdict on each remedy, and the figures that it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from .charts import colour
+from .comparison_charts import comparison_charts, runs_of
+from .page import clean, interval, points, render, seconds, signed
+
+__all__ = ["Verdict", "build", "verdict"]
+
+NOTICEABLE = 0.005
+"""a gain below half a point is not worth a change of recipe"""
+METRICS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "AP_small": "AP small",
+    "AP_medium": "AP medium",
+    "AP_large": "AP large",
+    "AP_rare": "AP rare",
+    "AP_common": "AP common",
+    "AP_frequent": "AP frequent",
+    "oLRP": "oLRP (lower is better)",
+}
+
+SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "classes": (
+        "By class",
+        "Which classes gain, and which pay for it. The number behind a class is its boxes in training.",
+        ("Difference", "AP itself"),
+    ),
+    "sizes": (
+        "By size and frequency",
+        "COCO's bounds: small is below 32 × 32 pixels, large above 96 × 96.",
+        ("By size: difference", "By size: AP", "By frequency: difference", "By frequency: AP"),
+    ),
+    "errors": (
+        "By kind of error",
+        "TIDE asks of each kind of error how many points of AP would be won if it were repaired. Here lower is better.",
+        ("Difference", "Points lost"),
+    ),
+    "scores": ("Scores", "Does the score tell the good boxes from the bad ones?", ()),
+    "curves": (
+        "Training",
+        "One line a run. A remedy that changes the loss changes its height too: compare the shape, not the level.",
+        (),
+    ),
+}
+"""sections of charts: title, introduction, and what the buttons say that choose a chart"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Did a remedy help? `word` is helped, worse, same or unknown; the sentence says it with the figures."""
+
+    recipe: str
+    word: str
+    label: str
+    sentence: str
+
+
+def verdict(recipe: str, ap: Mapping[str, Any] | None) -> Verdict:
+    """Judge a remedy by the paired interval of its AP difference, and by nothing else.
+
+    >>> verdict("pisa", {"difference": {"mean": 0.021, "low": 0.009, "high": 0.034}}).sentence
+    'AP rises by 2.1 points (95 % interval +0.9 to +3.4).'
+    >>> verdict("pisa", {"difference": {"mean": 0.007, "low": -0.006, "high": 0.021}}).label
+    'Cannot tell'
+    """
+    found = (ap or {}).get("difference") or {}
+    mean, low, high = (found.get(key) for key in ("mean", "low", "high"))
+    if None in (mean, low, high):
+        reason = "no run of it finished" if not ap else "no finished run pairs with the baseline"
+        return Verdict(recipe, "unknown", "Cannot tell", f"There is nothing to judge by: {reason}.")
+    span = f"95 % interval {interval(low, high)}"
+    size = points(abs(mean))
+    if low > 0:
+        return Verdict(recipe, "helped", "Helped", f"AP rises by {size} points ({span}).")
+    if high < 0:
+        return Verdict(recipe, "worse", "Did not help", f"AP falls by {size} points ({span}).")
+    if high < NOTICEABLE:
+        sentence = f"The difference is {signed(mean)} points; a gain of half a point or more is ruled out ({span})."
+        return Verdict(recipe, "same", "Did not help", sentence)
+    sentence = f"AP differs by {signed(mean)} points, but zero lies inside the {span}."
+    return Verdict(recipe, "unknown", "Cannot tell", sentence)
+
+
+def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
+    """The whole page."""
+    results, measured = clean(results), None
+    if diagnosis is not None:
+        from .diagnosis import context_of
+
+        measured = context_of(diagnosis)
+    recipes = {name: recipe or {} for name, recipe in (results.get("recipes") or {}).items()}
+    baseline = results.get("baseline", "baseline")
+    names = sorted(recipes, key=lambda name: name != baseline)
+    remedies = [n for n in names if n != baseline]
+    paint = {name: "var(--baseline)" if name == baseline else colour(remedies.index(name)) for name in names}
+    verdicts = [verdict(name, _metric(recipes[name], "AP")) for name in remedies]
+    charts = comparison_charts(names, recipes, baseline, paint)
+    return render(
+        "comparison.html.j2",
+        title=f"{results.get('name') or 'Comparison'}: what helped",
+        lead=_lead(verdicts),
+        facts=_facts(results),
+        contents=_contents(charts, results, measured),
+        diagnosis=measured,
+        baseline=baseline,
+        names=names,
+        colours=paint,
+        verdicts=verdicts,
+        cautions=_cautions(results),
+        start=_metric(recipes.get(baseline) or {}, "AP"),
+        seeds="seed" if len(results.get("seeds") or ()) == 1 else "seeds",
+        rows=_rows(names, recipes, baseline),
+        forest=_forest(names, recipes),
+        metrics={key: METRICS[key] for key in METRICS if any(_metric(recipes[n], key) for n in names)},
+        failed=[(name, run) for name in names for run in runs_of(recipes[name]) if run.get("status") != "done"],
+        charts=charts,
+        titles=SECTIONS,
+        examples=results.get("examples") or [],
+        boxes=_boxes(results, names),
+        versions=list((results.get("versions") or {}).items()),
+        settings=_settings(names, recipes),
+    )
+
+
+def _contents(charts: Mapping, results: Mapping, measured: dict | None) -> list[tuple[str, str]]:
+    entries = [("meters", "Imbalance")] if measured else []
+    entries += [("verdict", "What helped"), ("table", "The figures")]
+    entries += [(key, SECTIONS[key][0]) for key in charts]
+    entries += [("examples", "Example images")] if results.get("examples") else []
+    if measured:
+        from .diagnosis import sections_of
+
+        entries += sections_of(measured)
+    return [*entries, ("settings", "Settings"), ("reading", "How to read this")]
+
+
+def _facts(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What was compared, as plain facts."""
+    data = results.get("dataset") or {}
+    parts = {part: data.get(part) or {} for part in ("train", "test")}
+    counts = {
+        part: f"{n['images']:,} images, {n.get('boxes', 0):,} boxes" for part, n in parts.items() if "images" in n
+    }
+    detector = " ".join(str(results[key]) for key in ("detector", "size") if results.get(key))
+    facts = [
+        ("Dataset", PurePath(str(data.get("source", ""))).name),
+        ("Training", counts.get("train")),
+        ("Test", counts.get("test")),
+        ("Classes", len(data.get("classes") or ())),
+        ("Detector", detector),
+        ("Image", " × ".join(map(str, results.get("image_size") or ()))),
+        ("Epochs", results.get("epochs")),
+        ("Seeds", ", ".join(map(str, results.get("seeds") or ()))),
+        ("Made", results.get("created")),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _cautions(results: Mapping[str, Any]) -> list[str]:
+    """What limits the verdicts."""
+    seeds, cautions = len(results.get("seeds") or ()), []
+    images = ((results.get("dataset") or {}).get("test") or {}).get("images")
+    if seeds == 1:
+        cautions.append(
+            "Only one seed was run: the intervals know the choice of test images, but not a training's luck."
+        )
+    elif seeds == 2:
+        cautions.append("Only two seeds were run: the intervals are rough.")
+    if images is not None and images < 50:
+        cautions.append(
+            f"The test set has only {images} images: expect wide intervals, and none for what is rare in it."
+        )
+    return cautions
+
+
+def _boxes(results: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What the page's script draws over the example images."""
+    examples = results.get("examples") or []
+    shown = [name for name in names if any(name in (e.get("detections") or {}) for e in examples)]
+    kept = ("width", "height", "truth", "detections")
+    return {"recipes": shown, "examples": [{key: e.get(key) or {} for key in kept} for e in examples]}
+
+
+def _lead(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts in one line."""
+    if not verdicts:
+        return "Only the baseline was trained: there is nothing to compare it with."
+    helped, not_, unknown = (
+        [v.recipe for v in verdicts if v.word in words] for words in (["helped"], ["worse", "same"], ["unknown"])
+    )
+    parts = [f"{_listed(helped)} helped." if helped else "No remedy is shown to help on this data."]
+    parts += [f"{_listed(not_)} did not."] if not_ else []
+    parts += [f"For {_listed(unknown)} these runs cannot tell."] if unknown else []
+    return " ".join(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _rows(names: Sequence[str], recipes: Mapping, baseline: str) -> list[dict]:
+    base = _seconds(recipes.get(baseline) or {})
+    rows = []
+    for name in names:
+        runs, time = runs_of(recipes[name]), _seconds(recipes[name])
+        rows.append(
+            {
+                "name": name,
+                "metrics": recipes[name].get("metrics") or {},
+                "done": sum(run.get("status") == "done" for run in runs),
+                "runs": len(runs),
+                "time": time,
+                "ratio": time / base if time and base and name != baseline else None,
+            }
+        )
+    return rows
+
+
+def _seconds(recipe: Mapping) -> float | None:
+    times = [run.get("train_seconds") for run in runs_of(recipe) if run.get("status") == "done"]
+    times = [t for t in times if t is not None]
+    return sum(times) / len(times) if times else None
+
+
+def _forest(names: Sequence[str], recipes: Mapping) -> dict:
+    """Dots and whiskers on one scale, as percentages of the column's width."""
+    found = {
+        n: d for n in names if (d := (_metric(recipes[n], "AP") or {}).get("difference")) and None not in d.values()
+    }
+    ends = [0.0, *(v for d in found.values() for v in (d["low"], d["high"]))]
+    low, high = min(ends), max(ends)
+    pad = 0.06 * (high - low) or 0.01
+    low, high = low - pad, high + pad
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    step = next(s * 10.0**e for e in range(-4, 1) for s in (1, 2, 5) if (high - low) / (s * 10.0**e) <= 5)
+    ticks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    marks = {name: {key: place(d[key]) for key in ("low", "mean", "high")} for name, d in found.items()}
+    return {"zero": place(0), "ticks": [(place(t), signed(t)) for t in ticks], "marks": marks}
+
+
+def _settings(names: Sequence[str], recipes: Mapping) -> list[dict]:
+    return [
+        {
+            "name": name,
+            "repr": recipes[name].get("repr", ""),
+            "summary": recipes[name].get("summary_text", ""),
+            "runs": [
+                {**run, "ap": points((run.get("metrics") or {}).get("AP")), "time": seconds(run.get("seconds"))}
+                for run in runs_of(recipes[name])
+            ],
+        }
+        for name in names
+    ]
+
+
+def _metric(recipe: Mapping, key: str) -> Mapping | None:
+    found = (recipe.get("metrics") or {}).get(key)
+    return found if found and found.get("mean") is not None else None

@@ -1,0 +1,191 @@
+"""A diagnosis for reading: the eight problems as meters, the numbers behind each, what to try, what is dirty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from ..diagnosis.finding import Finding, Severity, Table
+from ..taxonomy import Imbalance
+from .page import number, render
+from .pictures import galleries
+from .table_charts import from_table
+
+__all__ = ["build", "context_of", "sections_of"]
+
+WORDS = {
+    Severity.NONE: ("none", "None"),
+    Severity.MILD: ("mild", "Mild"),
+    Severity.STRONG: ("strong", "Strong"),
+    Severity.EXTREME: ("extreme", "Extreme"),
+}
+FACTS = {
+    "form": "Form",
+    "images": "Images",
+    "boxes": "Boxes",
+    "classes": "Classes",
+    "boxes_per_image": "Boxes an image",
+    "images_without_boxes": "Images without boxes",
+    "median_image_size": "Median image",
+    "fingerprint": "Fingerprint",
+}
+
+
+def build(diagnosis: Any) -> str:
+    """The whole page."""
+    context = context_of(diagnosis)
+    return render(
+        "diagnosis.html.j2",
+        title=f"{context['name']}: what is imbalanced",
+        diagnosis=context,
+        contents=[("meters", "Overview"), *sections_of(context), ("reading", "Glossary")],
+    )
+
+
+def sections_of(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """The entries of the table of contents that belong to a diagnosis."""
+    entries = [("against", "Side by side")] if context["against"] else []
+    entries += [("try", "What to try")] if context["remedies"] else []
+    return [*entries, *((q["id"], q["title"]) for q in context["problems"]), ("data", "Data problems")]
+
+
+def context_of(diagnosis: Any) -> dict[str, Any]:
+    """What the templates need of a diagnosis. Parts that it lacks are left out."""
+    against = getattr(diagnosis, "against", None)
+    remedies = [_remedy(r) for r in getattr(diagnosis, "prescription", None) or ()]
+    data = getattr(diagnosis, "data", None)
+    shown = galleries(data) if data is not None else []
+    names = _names(diagnosis, against)
+    problems = [_problem(problem, diagnosis, against, names, shown, remedies) for problem in Imbalance]
+    return {
+        "name": names[0],
+        "lead": _lead(problems),
+        "facts": _facts(getattr(diagnosis, "dataset", None) or {}),
+        "problems": problems,
+        "remedies": remedies,
+        "dirt": sorted(getattr(diagnosis, "problems", ()), key=lambda p: (p.action == "noted", -p.count)),
+        "against": _against(diagnosis, against, names) if against is not None else None,
+    }
+
+
+def _names(diagnosis: Any, against: Any) -> tuple[str, str]:
+    """Short names of the dataset and of the one that stands beside it; distinct."""
+    first, second = (PurePath(str((getattr(d, "dataset", None) or {}).get("source", ""))) for d in (diagnosis, against))
+    names = first.name or "Dataset", second.name or "other"
+    if names[0] == names[1] and against is not None:
+        names = f"{first.parent.name}/{names[0]}", f"{second.parent.name}/{names[1]}"
+    return names if names[0] != names[1] else (names[0], f"{names[1]} (other)")
+
+
+def _facts(dataset: dict[str, Any]) -> list[tuple[str, Any]]:
+    facts = [(words, dataset[key]) for key, words in FACTS.items() if dataset.get(key) not in (None, "")]
+    return [
+        (w, " × ".join(number(v) for v in value) if isinstance(value, (list, tuple)) else value) for w, value in facts
+    ]
+
+
+def _lead(problems: Sequence[dict]) -> str:
+    measured = [q for q in problems if q["value"] is not None]
+    bad = [q["title"].lower().replace("iou", "IoU") for q in measured if q["kind"] in ("strong", "extreme")]
+    unmeasured = len(problems) - len(measured)
+    rest = f" {unmeasured} of the eight need a model or a training log to be measured." if unmeasured else ""
+    if not bad:
+        return "None of the problems that could be measured is strong." + rest
+    listed = bad[0] if len(bad) == 1 else f"{', '.join(bad[:-1])} and {bad[-1]}"
+    return (
+        f"{len(bad)} of {len(measured)} measured problems {'is' if len(bad) == 1 else 'are'} strong: {listed}." + rest
+    )
+
+
+def _problem(
+    problem: Imbalance, diagnosis: Any, against: Any, names: tuple[str, str], shown: Sequence, remedies: Sequence[dict]
+) -> dict[str, Any]:
+    findings = [f for f in diagnosis.findings if f.imbalance == problem]
+    others = [f for f in against.findings if f.imbalance == problem] if against is not None else []
+    head = next((f for f in findings if f.headline), findings[0] if findings else None)
+    needs = head.needs if head and head.needs else "Nothing of what was given measures this problem."
+    return {
+        "id": "problem-" + problem.name.lower().replace("_", "-"),
+        "title": problem.value[0].upper() + problem.value[1:],
+        "family": problem.family.value,
+        "section": problem.section,
+        "question": problem.question,
+        **_state(head),
+        "summary": head.summary if head else "",
+        "needs": needs,
+        "findings": [_finding(f, _partner(f, others), names) for f in findings],
+        "pictures": [g for g in shown if g.imbalance == problem],
+        "recipes": list(dict.fromkeys(r["recipe"] for r in remedies if r["imbalance"] == problem)),
+    }
+
+
+def _state(finding: Finding | None) -> dict[str, Any]:
+    """Value, interval and severity in the words and colours of the page."""
+    if finding is None or finding.value is None:
+        return {"value": None, "interval": None, "kind": "unknown", "word": "Not measured yet"}
+    kind, word = WORDS.get(finding.severity, ("unknown", ""))
+    low, high = (min(max(float(v), 0.0), 1.0) for v in finding.interval or (0, 0))
+    return {
+        "value": min(max(float(finding.value), 0.0), 1.0),
+        "interval": (low, high) if finding.interval else None,
+        "kind": kind,
+        "word": word,
+    }
+
+
+def _finding(finding: Finding, other: Finding | None, names: tuple[str, str]) -> dict[str, Any]:
+    beside = {table.title: table for table in other.tables} if other else {}
+    return {
+        **_state(finding),
+        "measure": finding.measure,
+        "headline": finding.headline,
+        "summary": finding.summary,
+        "needs": finding.needs,
+        "affected": finding.affected,
+        "charts": [from_table(side_by_side(table, beside.get(table.title), names)) for table in finding.tables],
+    }
+
+
+def _partner(finding: Finding, others: Iterable[Finding]) -> Finding | None:
+    """The same measure of the other dataset."""
+    return next((f for f in others if f.measure == finding.measure and f.headline == finding.headline), None)
+
+
+def side_by_side(table: Table, other: Table | None, names: tuple[str, str]) -> Table:
+    """One table of two datasets; tables of several columns, which would be hard to read so, stay as they are."""
+    if other is None or table.chart not in ("bar", "line") or not len(table.columns) == len(other.columns) == 2:
+        return table
+    here, there = dict(table.rows), dict(other.rows)
+    rows = tuple((key, here.get(key), there.get(key)) for key in dict.fromkeys((*here, *there)))
+    columns = (table.columns[0], *(f"{table.columns[1]}, {name}" for name in names))
+    return Table(table.title, columns, rows, chart=table.chart, log=table.log, note=table.note)
+
+
+def _against(diagnosis: Any, against: Any, names: tuple[str, str]) -> dict[str, Any]:
+    """The headlines of two datasets, row by row."""
+    rows = []
+    for problem in Imbalance:
+        states = [
+            _state(next((f for f in d.findings if f.imbalance == problem and f.headline), None))
+            for d in (diagnosis, against)
+        ]
+        values = [state["value"] for state in states]
+        change = None if None in values else values[1] - values[0]
+        rows.append({"title": problem.value, "states": states, "change": change})
+    facts = dict(_facts(getattr(diagnosis, "dataset", None) or {})), dict(_facts(against.dataset or {}))
+    both = [(key, facts[0].get(key), facts[1].get(key)) for key in dict.fromkeys((*facts[0], *facts[1]))]
+    return {"names": names, "rows": rows, "facts": both}
+
+
+def _remedy(prescription: Any) -> dict[str, Any]:
+    """A prescription with its parts as text."""
+    problem = getattr(prescription, "imbalance", None)
+    detectors = getattr(prescription, "detectors", "") or ""
+    return {
+        "recipe": str(getattr(prescription, "recipe", "")),
+        "imbalance": problem,
+        "problem": getattr(problem, "value", "") if problem else "",
+        "detectors": detectors if isinstance(detectors, str) else ", ".join(map(str, detectors)),
+        **{key: str(getattr(prescription, key, None) or "") for key in ("reason", "gain", "cost", "command")},
+    }

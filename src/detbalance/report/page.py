@@ -1,0 +1,204 @@
+"""A template and its context become one HTML file: styles, scripts, charts and pictures inside, nothing outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+__all__ = ["clean", "code", "interval", "number", "points", "render", "save", "seconds", "signed"]
+
+TEMPLATES = Path(__file__).with_name("templates")
+NOTHING = "–"
+"""stands where there is no number"""
+TABLE_ROWS = 500
+"""rows of a data table that the page shows; the JSON output has them all"""
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template; text is escaped, scripts and styles are inlined.
+
+    The page forbids itself, by its content security policy, to load anything from anywhere and to run any script other
+    than its own: neither a class name nor a picture can make it call home.
+    """
+    scripts = [(TEMPLATES / "theme.js").read_text("utf-8"), plotly_js(), (TEMPLATES / "report.js").read_text("utf-8")]
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+            "style-src 'unsafe-inline'",
+            "img-src data: blob:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            theme_js=Markup(scripts[0]),
+            plotly_js=Markup(scripts[1]),
+            report_js=Markup(scripts[2]),
+            style=Markup((TEMPLATES / "report.css").read_text("utf-8")),
+            policy=policy,
+            made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            table_rows=TABLE_ROWS,
+            **context,
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def plotly_js() -> str:
+    """The charts' library, as the installed plotly carries it."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+@lru_cache(maxsize=4)
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = {f.__name__: f for f in (points, signed, interval, number, seconds)}
+    environment.filters |= filters | {"json": embedded_json, "code": code}
+    return environment
+
+
+def clean(value: Any) -> Any:
+    """A value that JSON can carry: NumPy becomes Python, what is not finite becomes None.
+
+    >>> clean({"a": (1.0, float("nan"))})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): clean(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return clean(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON for a script element, which no text in it can close.
+
+    >>> embedded_json("</script>")
+    Markup('"\\\\u003c/script\\\\u003e"')
+    """
+    text = json.dumps(clean(value), separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def code(text: Any) -> Markup:
+    """Text in which a command between backticks is set as code.
+
+    >>> code("first `train <x>`, then look")
+    Markup('first <code>train &lt;x&gt;</code>, then look')
+    """
+    parts = [str(escape(part)) for part in str(text).split("`")]
+    if len(parts) % 2 == 0:  # a backtick without its partner is a character like any other
+        return Markup("`".join(parts))
+    return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))
+
+
+def points(value: float | None) -> str:
+    """A figure in [0, 1] as points out of 100, one decimal.
+
+    >>> points(0.5234), points(None)
+    ('52.3', '–')
+    """
+    return NOTHING if _missing(value) else f"{100 * value:.1f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference of two figures in [0, 1], in points and with its sign.
+
+    >>> signed(0.021), signed(-0.0004)
+    ('+2.1', '0.0')
+    """
+    if _missing(value):
+        return NOTHING
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of an interval of differences.
+
+    >>> interval(-0.005, 0.021)
+    '−0.5 to +2.1'
+    """
+    return NOTHING if _missing(low) or _missing(high) else f"{signed(low)} to {signed(high)}"
+
+
+def number(value: Any) -> str:
+    """A number as people write it; anything else as it is.
+
+    >>> number(36781), number(0.03125), number(1234.5), number("cat"), number(None)
+    ('36,781', '0.0312', '1,234', 'cat', '–')
+    """
+    value = value.item() if hasattr(value, "item") else value
+    if _missing(value):
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    text = f"{value:.3g}"
+    return (format(Decimal(text), "f") if abs(value) > 1e-8 else text).replace("-", "−")
+
+
+def seconds(value: float | None) -> str:
+    """A duration.
+
+    >>> seconds(8.24), seconds(75), seconds(7260)
+    ('8.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if _missing(value):
+        return NOTHING
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _missing(value: Any) -> bool:
+    return (
+        value is None or isinstance(value, jinja2.Undefined) or (isinstance(value, float) and not math.isfinite(value))
+    )
+
+
+def save(html: str, path: str | Path) -> Path:
+    """Write a page, whole or not at all. A character that UTF-8 cannot carry becomes a question mark."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(html.encode("utf-8", "replace"))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
