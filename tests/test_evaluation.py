@@ -11,8 +11,7 @@ from rich.console import Console
 
 from detbalance.data.annotations import Annotations
 from detbalance.detections import Predictions, load_predictions
-from detbalance.evaluation import Evaluation, evaluate, false_positives, frequency_groups, score_by_iou
-from detbalance.scoring.curves import nearest_iou
+from detbalance.evaluation import Evaluation, evaluate, false_positives, frequency_groups
 from detbalance.scoring.matching import run_hotcoco
 from detbalance.scoring.table import MatchTable
 
@@ -40,39 +39,6 @@ def coco_annotations(path: Path) -> Annotations:
     )
 
 
-def scene(seed: int = 0, *, images: int = 12, classes: int = 3, tied: bool = False) -> tuple[Annotations, list[dict]]:
-    """Objects of all sizes, crowds among them, and detections near them, beside them and anywhere."""
-    rng = np.random.default_rng(seed)
-    count = images * 6
-    corner, side = rng.uniform(0, 300, (count, 2)), np.exp(rng.uniform(2, 5.3, (count, 2)))
-    annotations = Annotations.from_arrays(
-        classes=[f"c{k}" for k in range(classes)],
-        sizes=[(640, 480)] * images,
-        image=rng.integers(0, images, count),
-        label=np.minimum(rng.geometric(0.5, count), classes),
-        boxes=np.concatenate((corner, corner + side), axis=1),
-        crowd=rng.random(count) < 0.05,
-    )
-    of = rng.integers(0, count, 2 * count)
-    boxes = annotations.boxes[of] + rng.normal(0, 0.07, (2 * count, 4)) * np.tile(side[of], 2)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-    label = np.where(rng.random(2 * count) < 0.85, annotations.label[of], rng.integers(1, classes + 1, 2 * count))
-    score = rng.integers(1, 10, 2 * count) / 10 if tied else rng.permutation(2 * count) / (2 * count)
-    return annotations, records(annotations.image[of], label, boxes, score)
-
-
-def records(image, label, boxes, score) -> list[dict]:
-    xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-    columns = zip(image.tolist(), label.tolist(), xywh.tolist(), score.tolist())
-    return [{"image_id": i + 1, "category_id": k, "bbox": b, "score": s} for i, k, b, s in columns]
-
-
-def iou(a, b) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    common = max(wide, 0) * max(high, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
 @pytest.mark.skipif(not COCO100.exists(), reason="needs ../shared/data/coco_val2014_100 beside the repository")
 def test_pycocotools_twelve_figures():
     annotations = coco_annotations(COCO100 / "instances_val2014_100.json")
@@ -95,61 +61,6 @@ def test_pycocotools_twelve_figures():
     ]
     # The reference is written with six digits.
     np.testing.assert_allclose([getattr(result, name) for name in names], expected, rtol=0, atol=5.0000001e-7)
-
-
-def naive_lrp(annotations, detections, label):
-    """The least LRP over every score as a threshold, matching anew for each (paper, equations 1 to 3)."""
-    objects = int(((annotations.label == label) & ~annotations.crowd).sum())
-    best = {"oLRP": 1.0, "Loc": None, "FP": None, "FN": 1.0, "threshold": None}
-    of_class = [d for d in detections if d["category_id"] == label]
-    for threshold in sorted({d["score"] for d in of_class}, reverse=True):
-        kept = sorted((d for d in of_class if d["score"] >= threshold), key=lambda d: -d["score"])
-        used, distance, hits, misses = set(), 0.0, 0, 0
-        for d in kept:
-            x, y, w, h = d["bbox"]
-            rows = [
-                r
-                for r in range(len(annotations.label))
-                if annotations.image[r] == d["image_id"] - 1 and annotations.label[r] == label
-            ]
-            box, overlap = (x, y, x + w, y + h), 0.0
-            match = None
-            for r in rows:
-                value = iou(box, annotations.boxes[r])
-                if not annotations.crowd[r] and r not in used and value >= max(0.5, overlap):
-                    match, overlap = r, value
-            if match is not None:
-                used.add(match)
-                hits, distance = hits + 1, distance + 1 - overlap
-            elif not any(annotations.crowd[r] and inside(box, annotations.boxes[r]) >= 0.5 for r in rows):
-                misses += 1
-        error = (distance / 0.5 + misses + objects - hits) / (hits + misses + objects - hits)
-        if hits and error < best["oLRP"]:
-            best = {
-                "oLRP": error,
-                "Loc": distance / hits,
-                "FP": misses / (hits + misses),
-                "FN": 1 - hits / objects,
-                "threshold": threshold,
-            }
-    return best
-
-
-def inside(box, crowd) -> float:
-    wide, high = min(box[2], crowd[2]) - max(box[0], crowd[0]), min(box[3], crowd[3]) - max(box[1], crowd[1])
-    return max(wide, 0) * max(high, 0) / ((box[2] - box[0]) * (box[3] - box[1]))
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_optimal_lrp_against_every_threshold(tied):
-    annotations, detections = scene(3, tied=tied)
-    result = evaluate(annotations, detections)
-    expected = [naive_lrp(annotations, detections, k) for k in (1, 2, 3)]
-    for name, values in zip(annotations.classes, expected):
-        for key, value in values.items():
-            assert result.by_class[name][key] == pytest.approx(value, abs=1e-12)
-    assert result.olrp == pytest.approx(np.mean([v["oLRP"] for v in expected]))
-    assert result.olrp_fn == pytest.approx(np.mean([v["FN"] for v in expected]))
 
 
 def one_object(**columns) -> Annotations:
@@ -209,7 +120,7 @@ def test_boxes_of_a_file_come_back_to_the_last_bit():
     assert coco.coco_gt.dataset["annotations"][0]["bbox"] == [x, 0, w, 100]
 
 
-def test_equal_scores_rank_by_the_source_s_image_id():
+def test_equal_scores_rank_by_the_source_s_image_id(scene):
     """pycocotools takes the images by id: the same data with its images listed in another order is the same AP."""
     annotations, detections = scene(1, tied=True)
     order = np.random.default_rng(0).permutation(len(annotations))
@@ -255,7 +166,7 @@ def test_lvis_rules():
     assert wrong.by_class["b"]["FP"] == 0.5
 
 
-def test_frequency_groups_count_training_images():
+def test_frequency_groups_count_training_images(records):
     image = np.repeat(np.arange(120), 2)
     label = np.ones(240, int)
     label[1:22:2], label[23:43:2] = 2, 3  # eleven and ten images
@@ -280,7 +191,7 @@ def test_frequency_groups_count_training_images():
         evaluate(one_object(), [], training=training)
 
 
-def test_matches_agree_with_hotcoco_s_ap():
+def test_matches_agree_with_hotcoco_s_ap(scene):
     annotations, detections = scene(5)
     result = evaluate(annotations, detections)
     assert 0.1 < result.ap < 0.9
@@ -290,7 +201,7 @@ def test_matches_agree_with_hotcoco_s_ap():
     assert matches.objects.sum() == result.by_class["c0"]["test_boxes"]
 
 
-def test_score_threshold_and_false_positives():
+def test_score_threshold_and_false_positives(scene):
     annotations, detections = scene(2)
     assert evaluate(annotations, detections, score_threshold=0.5) == evaluate(
         annotations, [d for d in detections if d["score"] >= 0.5]
@@ -304,30 +215,7 @@ def test_score_threshold_and_false_positives():
         assert per_image == pytest.approx(wrong / len(annotations))
 
 
-def test_score_by_iou_against_a_loop():
-    annotations, detections = scene(4)
-    nearest = []
-    for d in detections:
-        x, y, w, h = d["bbox"]
-        near = [
-            iou((x, y, x + w, y + h), annotations.boxes[r])
-            for r in range(len(annotations.label))
-            if annotations.image[r] == d["image_id"] - 1
-            and annotations.label[r] == d["category_id"]
-            and not annotations.crowd[r]
-        ]
-        nearest.append(max(near, default=0.0))
-    found = load_predictions(detections, annotations)
-    np.testing.assert_allclose(nearest_iou(annotations, found), nearest, atol=1e-12)
-    curve = score_by_iou(annotations, detections, bins=4)
-    for b in range(4):
-        inside_bin = [d["score"] for d, v in zip(detections, nearest) if b == min(int(v * 4), 3)]
-        assert curve["count"][b] == len(inside_bin)
-        assert curve["score"][b] == pytest.approx(np.mean(inside_bin))
-    assert score_by_iou(annotations, [], bins=2) == {"iou": [0, 0.5, 1], "score": [None, None], "count": [0, 0]}
-
-
-def test_json_round_trip_and_table():
+def test_json_round_trip_and_table(scene):
     annotations, detections = scene(6)
     result = evaluate(annotations, detections)
     text = json.dumps(result.to_json(), allow_nan=False)

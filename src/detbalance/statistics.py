@@ -28,8 +28,6 @@ class Interval:
     """the observed difference: over the test set as it is, mean over the seeds"""
     low: float
     high: float
-    positive: float
-    """share of the draws with a difference above zero, ties counted half"""
 
     @property
     def clear(self) -> bool:
@@ -127,9 +125,10 @@ def interval(
 ) -> Interval | None:
     """Interval of the difference between two tables of `resample`; None where the metric does not exist.
 
-    Of S seeds, S - 1 are drawn: drawing S makes the spread of few seeds look too small (Rao and Wu 1988). The quantiles
-    of the draws are then widened about the mean by Student's t over the normal, with Satterthwaite's degrees of freedom
-    for seeds and images together. With one seed the interval speaks of the test images alone.
+    The observed difference plus and minus Student's t times the standard deviation of the draws. Of S seeds, each draw
+    takes S - 1: to take S makes the spread of few seeds look too small (Rao and Wu 1988). The degrees of freedom are
+    Satterthwaite's for seeds and images together: with three seeds that disagree they are close to two, and quantiles
+    of the draws would be far too narrow. With one seed the interval speaks of the test images alone.
     """
     difference = remedy - baseline
     difference = difference[:, ~np.isnan(difference).any(0)]
@@ -139,20 +138,19 @@ def interval(
     runs = len(difference)
     size = max(runs - 1, 1)
     chosen = np.random.default_rng((seed, 1)).multinomial(size, np.full(runs, 1 / runs), size=difference.shape[1] - 1)
-    draws = (chosen * difference[:, 1:].T).sum(1) / size
-    tail = (1 - level) / 2
-    wider = stats.t.isf(tail, _freedom(difference[:, 0], draws, images)) / stats.norm.isf(tail)
-    low, high = mean + wider * (np.quantile(draws, (tail, 1 - tail)) - mean)
-    return Interval(mean, float(low), float(high), float(np.mean((draws > 0) + 0.5 * (draws == 0))))
+    variance = float(((chosen * difference[:, 1:].T).sum(1) / size).var())
+    freedom = _freedom(difference[:, 0], variance, images)
+    reach = float(stats.t.isf((1 - level) / 2, freedom)) * variance**0.5
+    return Interval(mean, mean - reach, mean + reach)
 
 
-def _freedom(observed: np.ndarray, draws: np.ndarray, images: int) -> float:
-    """Satterthwaite's degrees of freedom of the variance of `draws`, of which the seeds give S - 1."""
-    total = float(draws.var())
-    if len(observed) == 1 or total == 0:
-        return max(images - 1, 1)
-    of_seeds = min(float(observed.var(ddof=1)) / len(observed), total)
-    return total**2 / (of_seeds**2 / (len(observed) - 1) + (total - of_seeds) ** 2 / max(images - 1, 1))
+def _freedom(observed: np.ndarray, variance: float, images: int) -> float:
+    """Satterthwaite's degrees of freedom of a variance of which the seeds' part has S - 1 and the rest images - 1."""
+    of_images = max(images - 1, 1)
+    if len(observed) == 1 or variance == 0:
+        return of_images
+    seeds = min(float(observed.var(ddof=1)) / len(observed), variance)
+    return variance**2 / (seeds**2 / (len(observed) - 1) + (variance - seeds) ** 2 / of_images)
 
 
 def _values(
