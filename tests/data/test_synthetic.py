@@ -261,11 +261,17 @@ def test_lookalikes_are_counted_and_carry_no_label():
     assert all(t.label for scene in scenes(dataclasses.replace(dials, lookalikes=0), 20) for t in scene.things)
 
 
-def test_clutter_changes_the_background_alone():
-    plain, busy = (draw_image(np.random.default_rng(5), Dials(clutter=c, objects_per_image=0)) for c in (0.0, 1.0))
-    assert len(plain[1]) == len(busy[1]) == 0
-    edges = [np.abs(np.diff(image.astype(float), axis=1)).mean() for image in (plain[0], busy[0])]
-    assert edges[1] > edges[0]
+def test_clutter_covers_the_background_alone(monkeypatch):
+    monkeypatch.setattr(synthetic.drawing, "background", lambda rng, w, h: np.zeros((3, h, w), np.float32))
+    monkeypatch.setattr(synthetic.drawing, "expose", lambda rng, canvas: canvas)
+    covered = []
+    for clutter in (0.0, 0.3, 1.0):
+        dials = Dials(clutter=clutter, objects_per_image=0)
+        pictures = [draw_image(np.random.default_rng(i), dials) for i in range(20)]
+        assert all(len(boxes) == 0 for _, boxes, _ in pictures)
+        covered.append(np.mean([(canvas > 0).any(0).mean() for canvas, _, _ in pictures]))
+    assert covered[0] == 0
+    assert 0 < 1.5 * covered[1] < covered[2]
 
 
 def test_every_dial_names_its_imbalance_and_range():
@@ -355,7 +361,7 @@ def test_dataset_holds_what_was_drawn(tmp_path):
     again = read(tmp_path / "new" / "data")
     assert again.fingerprint() == data.fingerprint()
     assert again.split.tolist() == data.split.tolist()
-    assert {p.kind for p in again.problems} <= {"image without boxes"}
+    assert {p.kind for p in again.problems} <= {"image without boxes", "category without boxes"}
 
 
 def test_same_settings_same_bytes_and_more_images_keep_the_first(tmp_path):
