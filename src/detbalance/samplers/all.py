@@ -19,8 +19,8 @@ __all__ = ["AllSampler"]
 class AllSampler:
     """Takes every candidate that is not ignored, so that weights and losses, not chance, decide what each counts for.
 
-    The ground that soft sampling and sampling-free methods stand on (review, sections 4.1.2 and 4.1.3); Lin et al.,
-    section 4: "all ~100k anchors".
+    It addresses no problem by itself: it is the ground that soft sampling and sampling-free methods stand on (review,
+    sections 4.1.2 and 4.1.3); Lin et al., section 4: "all ~100k anchors".
 
     `average_over = "positives"`: so many easy negatives would drown a mean over all rows, so the loss of a head that
     uses it is divided by the number of positives, as the paper's is.
@@ -36,7 +36,7 @@ class AllSampler:
     tensor([0, 1, 3])
     """
 
-    addresses: ClassVar[tuple[Imbalance, ...]] = (Imbalance.FOREGROUND_BACKGROUND,)
+    addresses: ClassVar[tuple[Imbalance, ...]] = ()
     paper: ClassVar[str] = (
         "Lin, Goyal, Girshick, He, Dollar, Focal Loss for Dense Object Detection, ICCV 2017, arXiv:1708.02002, "
         "section 4"
