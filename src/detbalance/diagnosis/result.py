@@ -14,6 +14,7 @@ from .. import __version__
 from ..data.annotations import Annotations, Problem
 from ..taxonomy import Imbalance
 from .finding import Finding, Severity, Table
+from .prescribe import Prescription, prescribe
 
 __all__ = ["SCHEMA", "Diagnosis"]
 
@@ -52,6 +53,12 @@ class Diagnosis:
         """The highest severity among the headlines, for a check in continuous integration."""
         return max((f.severity for f in self.findings if f.headline and f.severity is not None), default=Severity.NONE)
 
+    @property
+    def prescription(self) -> Prescription:
+        """What to try, ranked, for the kind of detector whose anchors were counted."""
+        kind = "rcnn" if self.settings.get("anchors", "").startswith("Faster R-CNN") else "dense"
+        return prescribe(self.findings, source=self.data.source, kind=kind)
+
     def to_dict(self) -> dict[str, Any]:
         """Every number as plain Python values; the schema is in docs/diagnosis.md."""
         return _plain(
@@ -62,6 +69,7 @@ class Diagnosis:
                 "settings": self.settings,
                 "worst": self.worst.name.lower(),
                 "findings": [_finding(f) for f in self.findings],
+                "prescription": _prescription(self.prescription),
                 "problems": [vars(p) for p in self.problems],
                 "against": None if self.against is None else self.against.to_dict(),
             }
@@ -107,6 +115,19 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _table(table: Table) -> dict[str, Any]:
     return {"title": table.title, "columns": table.columns, "rows": table.rows, "note": table.note}
+
+
+def _prescription(prescription: Prescription) -> dict[str, Any]:
+    def plain(record: Any) -> dict[str, Any]:
+        return {**vars(record), "severity": record.severity.name.lower()}
+
+    return {
+        "remedies": [
+            {**plain(r), "addresses": [problem.value for problem in r.addresses]} for r in prescription.remedies
+        ],
+        "untreated": [{**plain(u), "imbalance": u.imbalance.value} for u in prescription.untreated],
+        "command": prescription.command,
+    }
 
 
 def _plain(value: Any) -> Any:
