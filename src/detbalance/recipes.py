@@ -195,13 +195,17 @@ def _from_file(path: Path, function: str, kind: str) -> Recipe:
     made = getattr(module, function, None)
     recipe = made(kind) if callable(made) else made
     if not isinstance(recipe, Recipe):
-        raise ValueError(f"{path}: expected {function!r} to be a Recipe or a function kind -> Recipe but got {recipe!r}")
+        raise ValueError(
+            f"{path}: expected {function!r} to be a Recipe or a function kind -> Recipe but got {recipe!r}"
+        )
     return recipe
 
 
 def _is_recipe(name: str, function: Callable) -> bool:
-    return function.__module__ == __name__ and list(inspect.signature(function).parameters) == ["kind"] and (
-        not name.startswith("_")
+    return (
+        function.__module__ == __name__
+        and list(inspect.signature(function).parameters) == ["kind"]
+        and (not name.startswith("_"))
     )
 
 

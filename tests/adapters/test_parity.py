@@ -1,39 +1,64 @@
-"""attach(model, baseline) is torchvision: losses and gradients to 1e-6, images without objects included."""
+"""attach(model, baseline) is torchvision: losses and gradients to 1e-6, images without objects included.
+
+In float64, where 1e-6 is far above rounding: in float32 the order of a sum alone moves a gradient by more than that.
+"""
 
 import copy
 
 import pytest
 import torch
-from torchvision.models.detection import (
-    fasterrcnn_resnet50_fpn,
-    maskrcnn_resnet50_fpn,
-    retinanet_resnet50_fpn,
-    retinanet_resnet50_fpn_v2,
-)
+from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detbalance import Recipe, Stage, attach
+from detbalance.detectors.backbone import with_fpn
 from detbalance.losses import BalancedL1Loss, CrossEntropyLoss, FocalLoss, SmoothL1Loss
 from detbalance.samplers import RandomSampler
 
-BUILDERS = [retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2, fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn]
-OPTIONS = {"weights": None, "weights_backbone": None, "num_classes": 5, "min_size": 96, "max_size": 128}
+OPTIONS = {"num_classes": 5, "min_size": 96, "max_size": 128}
+
+
+def retinanet(loss_type="l1"):
+    """torchvision's RetinaNet as it comes, on a light backbone."""
+    model = RetinaNet(
+        with_fpn("nano", levels=(2, 3, 4), out_channels=32, extra_blocks=LastLevelP6P7(32, 32)), **OPTIONS
+    )
+    model.head.regression_head._loss_type = loss_type
+    return model
+
+
+def retinanet_giou():
+    return retinanet("giou")
+
+
+def faster_rcnn(kind=FasterRCNN):
+    """torchvision's Faster R-CNN as it comes, on a light backbone."""
+    backbone = with_fpn("nano", levels=(1, 2, 3, 4), out_channels=32, extra_blocks=LastLevelMaxPool())
+    return kind(backbone, rpn_post_nms_top_n_train=150, box_batch_size_per_image=64, **OPTIONS)
+
+
+def mask_rcnn():
+    return faster_rcnn(MaskRCNN)
+
+
+BUILDERS = [retinanet, retinanet_giou, faster_rcnn, mask_rcnn]
 
 
 def build(builder):
     torch.manual_seed(0)
-    return builder(**OPTIONS).train()
+    return builder().train().double()
 
 
 def batch(empty=(1,), masks=False):
     generator = torch.Generator().manual_seed(1)
     images, targets = [], []
     for i, (height, width) in enumerate([(96, 128), (100, 90), (80, 120)]):
-        images.append(torch.rand(3, height, width, generator=generator))
+        images.append(torch.rand(3, height, width, generator=generator, dtype=torch.float64))
         count = 0 if i in empty else 3
         corner = torch.rand(count, 2, generator=generator) * 40
         size = 12 + torch.rand(count, 2, generator=generator) * 30
         target = {
-            "boxes": torch.cat((corner, corner + size), 1),
+            "boxes": torch.cat((corner, corner + size), 1).double(),
             "labels": torch.randint(1, 5, (count,), generator=generator),
         }
         if masks:
@@ -56,14 +81,16 @@ def assert_same(plain, treated, images, targets):
     our_losses, our_gradients = run(treated, images, copy.deepcopy(targets))
     assert our_losses.keys() == losses.keys()
     for name, loss in losses.items():
-        torch.testing.assert_close(our_losses[name], loss, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(our_losses[name], loss, rtol=1e-6, atol=1e-6, check_dtype=False)
     assert our_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
-        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            our_gradients[name], gradient, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
-@pytest.mark.parametrize("empty", [(), (1,), (0, 1, 2)])
+@pytest.mark.parametrize("empty", [(1,), (0, 1, 2)])
 def test_baseline_is_torchvision(builder, empty):
     plain, treated = build(builder), attach(build(builder), Recipe(name="baseline"))
     assert_same(plain, treated, *batch(empty, masks="mask" in builder.__name__))
@@ -82,9 +109,9 @@ def test_state_dict_and_inference_stay(builder):
 
 
 def test_our_parts_in_torchvisions_places_are_torchvision():
-    """The same losses and sampler, by our own classes in the slots: the whole path through samples, not the defaults."""
-    retinanet = Recipe(name="same", stages=Stage(cls_loss=FocalLoss(gamma=2.0, alpha=0.25)))
-    assert_same(build(retinanet_resnet50_fpn), attach(build(retinanet_resnet50_fpn), retinanet), *batch())
+    """Our own classes in the slots, the same losses and sampler: the path through samples, not the defaults."""
+    dense = Recipe(name="same", stages=Stage(cls_loss=FocalLoss(gamma=2.0, alpha=0.25)))
+    assert_same(build(retinanet), attach(build(retinanet), dense), *batch())
     rcnn = Recipe(
         name="same",
         proposals=Stage(
@@ -93,15 +120,15 @@ def test_our_parts_in_torchvisions_places_are_torchvision():
             box_loss=SmoothL1Loss(beta=1 / 9),
         ),
         stages=Stage(
-            sample=RandomSampler(count=512, positive_fraction=0.25),
+            sample=RandomSampler(count=64, positive_fraction=0.25),
             cls_loss=CrossEntropyLoss(softmax=True),
             box_loss=SmoothL1Loss(beta=1 / 9),
         ),
     )
-    assert_same(build(fasterrcnn_resnet50_fpn), attach(build(fasterrcnn_resnet50_fpn), rcnn), *batch())
+    assert_same(build(faster_rcnn), attach(build(faster_rcnn), rcnn), *batch())
 
 
-@pytest.mark.parametrize("builder", [retinanet_resnet50_fpn, fasterrcnn_resnet50_fpn])
+@pytest.mark.parametrize("builder", [retinanet, faster_rcnn])
 def test_a_filled_slot_changes_its_loss_alone(builder):
     """That parity does not come from recipes being ignored."""
     name = "bbox_regression" if "retinanet" in builder.__name__ else "loss_box_reg"
@@ -113,7 +140,7 @@ def test_a_filled_slot_changes_its_loss_alone(builder):
         assert same is (other != name), other
 
 
-@pytest.mark.parametrize("builder", [retinanet_resnet50_fpn, fasterrcnn_resnet50_fpn])
+@pytest.mark.parametrize("builder", [retinanet, faster_rcnn])
 def test_copies_share_nothing(builder):
     treated = attach(build(builder), Recipe(name="baseline"))
     other = copy.deepcopy(treated)

@@ -49,7 +49,9 @@ class DenseLoss(StageLoss):
     def level(self, device: torch.device) -> Tensor:
         """The pyramid level of each anchor of an image, 0 the finest."""
         sizes = torch.tensor(self._level_sizes, device=device)
-        return torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes, output_size=sum(self._level_sizes))
+        return torch.repeat_interleave(
+            torch.arange(len(sizes), device=device), sizes, output_size=sum(self._level_sizes)
+        )
 
     def losses(self, model: RetinaNet, targets: list, outputs: dict[str, Tensor], anchors: list[Tensor]) -> dict:
         """What the model's compute_loss returns: assign, sample and weigh the anchors of the batch, take the losses."""

@@ -1,7 +1,6 @@
 """Two-stage detectors: the proposal network and the RoI head are replaced by subclasses that share their parameters.
 
-Replacing `torchvision.models.detection.roi_heads.fastrcnn_loss` on the model would be a silent no-op: torchvision calls
-the module's function. So the head runs as it is, masks and keypoints included, and the two box losses are then replaced.
+Setting `fastrcnn_loss` on the model would be a silent no-op: torchvision calls the module's function. So the head runs as it is, masks and keypoints included, and the two box losses are then replaced.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class BalancedRoIHeads(RoIHeads):
         return result, {**self.treatment(self._table(logits, regression, **chosen)), **losses}
 
     def select_training_samples(self, proposals, targets):
-        """torchvision's steps: add the ground truths, assign, sample, encode; assignment and sampling from the stage."""
+        """torchvision's steps (add the ground truths, assign, sample, encode) with the stage's assigner and sampler."""
         self.check_targets(targets)
         dtype = proposals[0].dtype
         truths = [t["boxes"].to(dtype) for t in targets]
@@ -283,9 +282,7 @@ class BalancedRPN(RegionProposalNetwork):
             )
         ]
         if self.treatment.sample is None:
-            positive, negative = self.fg_bg_sampler(
-                [torch.where(m == IGNORED, -1, (m >= 0).long()) for m in matched]
-            )
+            positive, negative = self.fg_bg_sampler([torch.where(m == IGNORED, -1, (m >= 0).long()) for m in matched])
             chosen = [torch.where(p | n)[0] for p, n in zip(positive, negative)]
         else:
             chosen = [self.treatment.choose(self._candidates(t, m)) for t, m in zip(tables, matched)]

@@ -189,9 +189,7 @@ def truth_of(matched: Tensor, boxes: Tensor) -> Tensor:
 def check_matched(matched: Tensor, candidates: int, truths: int, assigner: Callable) -> Tensor:
     """What an assigner of the user's own returned. Raises ValueError if it cannot be what it should be."""
     if matched.shape != (candidates,) or matched.dtype != torch.int64:
-        raise ValueError(
-            f"{assigner!r}: expected ({candidates},) int64 but got {tuple(matched.shape)} {matched.dtype}"
-        )
+        raise ValueError(f"{assigner!r}: expected ({candidates},) int64 but got {tuple(matched.shape)} {matched.dtype}")
     if candidates and not (int(matched.min()) >= IGNORED and int(matched.max()) < max(truths, BACKGROUND + 1)):
         raise ValueError(f"{assigner!r}: expected rows in -2..{truths - 1} but got {matched.min()}..{matched.max()}")
     return matched

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from .backbone import SIZES
-from .faster_rcnn import faster_rcnn
-from .retinanet import retinanet
+from .faster_rcnn import build_faster_rcnn
+from .retinanet import build_retinanet
 
-__all__ = ["DETECTORS", "SIZES", "build", "faster_rcnn", "retinanet"]
+__all__ = ["DETECTORS", "SIZES", "build", "build_faster_rcnn", "build_retinanet"]
 
-DETECTORS = {"retinanet": retinanet, "faster_rcnn": faster_rcnn}
+DETECTORS = {"retinanet": build_retinanet, "faster_rcnn": build_faster_rcnn}
 
 
 def build(

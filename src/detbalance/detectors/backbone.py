@@ -33,7 +33,6 @@ class _Block(nn.Module):
             if same
             else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         )
-        nn.init.zeros_(self.body[4].weight)  # starts as the identity: trains from random weights at a high rate
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
@@ -49,9 +48,7 @@ class LightResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
         inputs = (16, *self.channels)
         for i, outputs in enumerate(self.channels, 1):
             setattr(self, f"layer{i}", _Block(inputs[i - 1], outputs, 2))
@@ -98,4 +95,3 @@ def with_fpn(
     backbone = BackboneWithFPN(body, returned, [channels[i - 1] for i in levels], out_channels, extra_blocks)
     backbone.fpn.extra_blocks = extra_blocks  # torchvision reads None as a default of its own
     return backbone
-

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from .backbone import with_fpn
 
-__all__ = ["faster_rcnn"]
+__all__ = ["build_faster_rcnn"]
 
 
-def faster_rcnn(
+def build_faster_rcnn(
     *, classes: int, size: str = "nano", image_size: tuple[int, int] = (192, 256), weights: str | None = None
 ) -> FasterRCNN:
     """Faster R-CNN for `classes` object classes (the background not counted).
@@ -22,7 +21,7 @@ def faster_rcnn(
     `nano` (about 1 million parameters) has a pyramid of 64 channels and three levels (strides 8 to 32), RoI features
     of 5 x 5 and a head of 128 units; the other sizes are torchvision's detector on ResNet-18, -50 and -101.
 
-    >>> model = faster_rcnn(classes=3)
+    >>> model = build_faster_rcnn(classes=3)
     >>> 0.8e6 < sum(p.numel() for p in model.parameters()) < 1.3e6
     True
     """

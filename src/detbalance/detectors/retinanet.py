@@ -12,10 +12,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from .backbone import with_fpn
 
-__all__ = ["retinanet"]
+__all__ = ["build_retinanet"]
 
 
-def retinanet(
+def build_retinanet(
     *, classes: int, size: str = "nano", image_size: tuple[int, int] = (192, 256), weights: str | None = None
 ) -> RetinaNet:
     """RetinaNet for `classes` object classes (the background not counted).
@@ -24,7 +24,7 @@ def retinanet(
     convolutions and anchors of twice the stride, for small images; the other sizes are torchvision's detector on
     ResNet-18, -50 and -101.
 
-    >>> model = retinanet(classes=3)
+    >>> model = build_retinanet(classes=3)
     >>> 0.8e6 < sum(p.numel() for p in model.parameters()) < 1.3e6
     True
     """

@@ -1,0 +1,5 @@
+"""`python -m detbalance`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""What `detbalance methods` prints: the review's taxonomy with what is available under each problem."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from . import recipes
+from .catalog import folder_of, methods, treating
+from .taxonomy import Family, Imbalance
+
+__all__ = ["details", "tree"]
+
+EVIDENCE = Path(__file__).resolve().parents[2] / "docs" / "evidence"
+"""measured comparisons, where the package is used from its source tree"""
+
+
+def tree() -> Any:
+    """The families, their problems, and the methods that address each (the review's figure 2)."""
+    from rich.tree import Tree
+
+    root = Tree("[bold]imbalance problems in object detection[/] (Oksuz et al., arXiv 1909.00169)")
+    for family in Family:
+        branch = root.add(f"[bold]{family.value}[/]")
+        for problem in (p for p in Imbalance if p.family is family):
+            leaf = branch.add(f"[bold]{problem.value}[/] (section {problem.section}): [dim]{problem.question}[/]")
+            found = treating(problem)
+            for folder in dict.fromkeys(folder_of(method) for method in found):
+                names = ", ".join(m.__name__ for m in found if folder_of(m) == folder)
+                leaf.add(f"[cyan]{folder}[/]: {names}")
+            if not found:
+                leaf.add("[dim]nothing yet[/]")
+    named = root.add("[bold]recipes[/] for --recipe and --recipes")
+    for name in recipes.names():
+        named.add(f"[cyan]{name}[/] ({', '.join(recipes.kinds(name))}): {_first(getattr(recipes, name))}")
+    root.add("[dim]detbalance methods NAME shows one of them[/]")
+    return root
+
+
+def details(name: str) -> Any:
+    """One method or recipe: what it does, paper, defaults, which detectors take it, and the evidence so far."""
+    from rich.console import Group
+    from rich.text import Text
+
+    found = {method.__name__: method for method in methods()}
+    if name in found:
+        return Group(*(Text(line) for line in _method(found[name])))
+    if name in recipes.names():
+        return Group(*(Text(line) for line in _recipe(name)))
+    known = ", ".join(sorted(found)) + "; recipes: " + ", ".join(recipes.names())
+    raise ValueError(f"no method or recipe {name!r}; there are {known}")
+
+
+def _method(method: type) -> list[str]:
+    users = [name for name in recipes.names() if method.__name__ in _parts(name)]
+    folder = folder_of(method)
+    return [
+        f"{method.__name__}{inspect.signature(method)}".replace(" -> None", ""),
+        f"from detbalance.{folder} import {method.__name__}",
+        "",
+        *(inspect.getdoc(method) or "").splitlines(),
+        "",
+        f"addresses: {', '.join(problem.value for problem in method.addresses)}",
+        f"paper: {method.paper}",
+        f"recipes: {', '.join(users) or 'none yet'}",
+        *(line for name in users for line in _evidence(name)),
+    ]
+
+
+def _recipe(name: str) -> list[str]:
+    made = [f"{kind}: {recipes.get(name, kind)!r}" for kind in recipes.kinds(name)]
+    return [*(inspect.getdoc(getattr(recipes, name)) or "").splitlines(), "", *made, *_evidence(name)]
+
+
+def _parts(name: str) -> str:
+    return " ".join(repr(recipes.get(name, kind)) for kind in recipes.kinds(name))
+
+
+def _evidence(name: str) -> list[str]:
+    """What the stored comparisons say of a recipe, a line each."""
+    lines = []
+    for path in sorted(EVIDENCE.glob("*.json")):
+        record = json.loads(path.read_text())
+        mine = record["recipes"].get(name)
+        gap = mine and mine["metrics"]["AP"]["difference"]
+        if gap:
+            low, mean, high = (100 * gap[k] for k in ("low", "mean", "high"))
+            lines.append(
+                f"evidence, {name} on {path.stem}: {mean:+.1f} AP [{low:+.1f}, {high:+.1f}], "
+                f"{len(record['seeds'])} seeds"
+            )
+    return lines
+
+
+def _first(function: Any) -> str:
+    return (inspect.getdoc(function) or "").split(".")[0].replace("\n", " ")
