@@ -81,7 +81,9 @@ def _distance(
     Batches without objects have no class distribution and are left out.
     """
     pool, classes = np.repeat(np.arange(columns.images), times), len(columns.classes)
-    epochs = -(-draws // max(len(pool) // max(size, 1), 1))
+    if not counts.any():
+        return 0.0
+    epochs = -(-draws // (len(pool) // size))
     drawn = np.concatenate([rng.permutation(pool)[: len(pool) // size * size] for _ in range(epochs)])[: draws * size]
     objects = columns.per_image[drawn]
     start = np.cumsum(columns.per_image) - columns.per_image

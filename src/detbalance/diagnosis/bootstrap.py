@@ -60,7 +60,7 @@ class Resampler:
             rows = slice(*np.searchsorted(image, (first, last)))
             cell = (image[rows] - first) * bins + bucket[rows]
             part = None if weights is None else weights[rows]
-            dense = np.bincount(cell, part, (last - first) * bins).reshape(-1, bins)
+            dense = np.bincount(cell, part, (last - first) * bins).reshape(last - first, bins)
             out += self.weights[:, first:last].astype(np.float32) @ dense.astype(np.float32)
         return out
 

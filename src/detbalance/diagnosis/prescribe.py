@@ -184,7 +184,7 @@ UNTREATED: dict[str, str] = {
     "classes": "More boxes of the rarest classes help most; no recipe of the catalogue treats unequal classes yet.",
     "object_size": "No recipe of the catalogue treats unequal object sizes in this detector yet.",
     "resize_loss": "A larger training size, or training on crops, keeps these objects; no recipe treats it yet.",
-    "missed_objects": "Smaller or longer anchors reach them: `diagnose` takes anchors of one's own; no recipe treats it yet.",
+    "missed_objects": "Other anchors may reach them: `diagnose` takes one's own; no recipe treats it yet.",
     "centres": "Shifting and cropping images spreads the places; no recipe of the catalogue treats it yet.",
 }
 """key of a finding -> what to say of it where no rule fits"""
