@@ -117,7 +117,7 @@ class Dials:
 
     class_skew: float = 1.0
     """foreground-foreground imbalance; ratio of the most to the least frequent class, 1..10,000"""
-    objects_per_image: float = 5.0
+    objects_per_image: float = 8.0
     """foreground-background imbalance; mean number of objects, 0..50, 0 gives images without any"""
     scale: float = 0.0
     """object-scale imbalance; 0 (sizes log-uniform) .. 1 (nearly all small)"""
@@ -125,17 +125,17 @@ class Dials:
     """location imbalance; share of the objects near the middle, 0..1"""
     overlap: float = 0.15
     """IoU-distribution imbalance; share of the objects that touch another, 0..1; 0: no pixel of any is hidden"""
-    aspect: float = 0.15
+    aspect: float = 0.1
     """IoU-distribution imbalance; elongation up to 1 + 4 x aspect, 0..1"""
-    orientation: float = 0.1
+    orientation: float = 0.05
     """IoU-distribution imbalance; turned by up to 180 degrees x orientation, 0..1"""
-    lookalikes: float = 0.25
+    lookalikes: float = 0.15
     """foreground-background imbalance; hard look-alikes for each object, 0..2"""
-    clutter: float = 0.3
+    clutter: float = 0.2
     """foreground-background imbalance; strokes and blobs, 0..1"""
     label_noise: float = 0.0
     """regression-loss imbalance; share of wrong annotations in the train split, 0..1"""
-    classes: int = 8
+    classes: int = 6
     """number of classes, 1..16, in the order of `CLASSES`"""
     width: int = 256
     """pixels, 64..4096"""

@@ -12,8 +12,8 @@ __all__ = ["CLASSES", "Outline", "clutter", "outline", "rasterise"]
 _TURN = 2 * np.pi
 
 CLASSES = (
-    *("disc", "square", "triangle", "star", "ring", "cross", "striped disc", "striped square"),
-    *("heart", "arrow", "crescent", "bolt", "striped triangle", "striped ring", "striped cross", "striped star"),
+    *("disc", "square", "striped disc", "triangle", "star", "striped square", "ring", "cross"),
+    *("striped triangle", "heart", "arrow", "striped ring", "crescent", "bolt", "striped star", "striped cross"),
 )
 """What a class looks like, from the most to the least frequent under `class_skew`: an outline, and stripes or none."""
 

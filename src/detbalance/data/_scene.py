@@ -18,7 +18,7 @@ __all__ = ["VISIBLE", "Scene", "Thing", "compose"]
 VISIBLE = 0.4
 """Least share of an object's pixels that stays visible: nothing is placed where it would hide more, so that no object
 is in the picture and yet unlabelled"""
-SMALLEST, LARGEST = 0.06, 0.56
+SMALLEST, LARGEST = 0.06, 0.5
 """Range of object sizes (square root of the box area) relative to the square root of the image area"""
 _LOOKALIKE_SMALLEST = 0.1  # a smaller bite could not be seen
 _TRIES = 24
