@@ -230,7 +230,7 @@ def train(
             for name in ("settings.json", "evaluation.json", "checkpoint.pt", "model.pt"):
                 (folder / name).unlink(missing_ok=True)
         result = run_one(training, testing, folder, recipe=chosen, settings=settings, progress=progress, **options)
-    console.print(Evaluation.from_json(result).table())
+    console.print(Evaluation.from_json(result["evaluation"]).table())
     console.print(f"run: {folder}   curves: tensorboard --logdir {folder}")
 
 

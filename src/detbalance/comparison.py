@@ -127,7 +127,8 @@ def compare(
                 run |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
                 (where / "error.txt").parent.mkdir(parents=True, exist_ok=True)
                 (where / "error.txt").write_text(traceback.format_exc())
-            runs[recipe.name].append(run)
+            evaluation = run.pop("evaluation", {})
+            runs[recipe.name].append({**run, "metrics": evaluation.get("metrics", {})})
     results = _results(training, testing, chosen, runs, seeds, settings, folder, draws, edges)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "results.json", results)
@@ -176,13 +177,14 @@ def run_one(
         folder / "predictions.json", *([image[name] for image in found] for name in ("boxes", "labels", "scores"))
     )
     history = json.loads((folder / "history.json").read_text())
+    evaluation = evaluate(testing, folder / "predictions.json", training=training, edges=edges).to_json()
     result = {
         "status": "done",
         "test": testing.fingerprint(),
         "seconds": round(time.monotonic() - started, 2),
         "train_seconds": round(history["seconds"], 2),
         "curves": _curves(history["history"]),
-        **evaluate(testing, folder / "predictions.json", training=training, edges=edges).to_json(),
+        "evaluation": evaluation,
     }
     _write_json(done, result)
     return result

@@ -60,6 +60,8 @@ class _Dataset(msgspec.Struct, gc=False):
 
 
 _DECODER = msgspec.json.Decoder(_Dataset)
+_UNUSABLE = (msgspec.ValidationError, RecursionError, OverflowError, UnicodeError)
+"""what converting a record can raise"""
 _RECORDS = {"images": _Image, "annotations": _Annotation, "categories": _Category}
 
 
@@ -71,14 +73,17 @@ def read_coco(path: Path, log: Log) -> list[Draft] | None:
     files = _without_repeats(_json_files(path), log) if path.is_dir() else [path]
     drafts, refused = [], []
     for file in files:
-        if head(file).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        first = head(file).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        if not first:
+            raise DataError(f"{file}: the file is empty")
+        if first in (b"{", b"["):
             try:
                 drafts.append(_draft(file, log, split=split_name(file.name.split(".")[0], file.parent.name)))
             except NotCocoError as error:
                 refused.append(error)
     if not drafts and path.is_file() and refused:
         raise refused[0]
-    for error in refused if drafts else ():
+    for error in refused:
         log.add("file not read", str(error))
     return drafts or None
 
@@ -172,17 +177,17 @@ def _tolerant(path: Path, data: Any, log: Log) -> _Dataset:
         )
     if not isinstance(data, dict):
         raise NotCocoError(f"{path}: expected an object with 'images', 'annotations' and 'categories'")
+    for key in _RECORDS:
+        if not isinstance(data.setdefault(key, [] if key == "annotations" else None), list):
+            got = "none" if data[key] is None else type(data[key]).__name__
+            raise NotCocoError(f"{path}: expected a list {key!r} but got {got}")
     columns = {}
     for key, kind in _RECORDS.items():
-        records = data.get(key, [] if key == "annotations" else None)
-        if not isinstance(records, list):
-            got = "none" if records is None else type(records).__name__
-            raise NotCocoError(f"{path}: expected a list {key!r} but got {got}")
-        converted = (_record(f"{path}: {key}[{i}]", record, kind, log) for i, record in enumerate(records))
+        converted = (_record(f"{path}: {key}[{i}]", record, kind, log) for i, record in enumerate(data[key]))
         columns[key] = [record for record in converted if record is not None]
-        if records and not columns[key]:
+        if data[key] and not columns[key]:
             first = log.examples["unusable record"][0]
-            raise NotCocoError(f"{path}: none of the {len(records)} {key} can be used; the first: {first}")
+            raise NotCocoError(f"{path}: none of the {len(data[key])} {key} can be used; the first: {first}")
     return _Dataset(**columns)
 
 
@@ -190,12 +195,12 @@ def _record(where: str, record: Any, kind: type, log: Log) -> Any:
     """One record in its type, or None."""
     try:
         return msgspec.convert(record, kind)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+    except _UNUSABLE as error:
         reason = str(error).replace(" - at `$", " in `")
     try:
         converted = msgspec.convert(record, kind, strict=False)
         log.add("value of another type", f"{where}: {reason}")
-    except (msgspec.ValidationError, RecursionError, OverflowError):
+    except _UNUSABLE:
         number = record.get("id") if isinstance(record, dict) else None
         log.add("unusable record", f"{where}{'' if number is None else f' (id {number})'}: {reason}")
         return None
