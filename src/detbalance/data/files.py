@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 import stat
-import unicodedata
 import warnings
 import zlib
 from collections.abc import Iterable
@@ -23,7 +22,6 @@ __all__ = [
     "image_size",
     "open_bytes",
     "open_text",
-    "printable",
     "split_lists",
     "split_name",
     "stays_inside",
@@ -38,13 +36,6 @@ _SPLIT_WORDS = {
     "train": "train", "trainval": "train", "training": "train", "val": "val", "valid": "val",
     "validation": "val", "dev": "val", "eval": "val", "test": "test", "testing": "test",
 }  # fmt: skip
-
-
-def printable(text: object, limit: int = 200) -> str:
-    """Text that is safe to print and to encode: control and surrogate characters replaced, overlong text cut."""
-    text = str(text)
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in cut)
 
 
 def open_bytes(path: Path) -> bytes:
@@ -169,8 +160,13 @@ def files_with(folder: Path, *suffixes: str) -> list[Path]:
 def files_under(folder: Path, suffixes: Iterable[str], limit: int | None = None) -> list[Path]:
     """Files of these suffixes (lower case) in a folder and all below it, sorted; hidden ones left out."""
     suffixes, found = frozenset(suffixes), []
-    for place, folders, names in os.walk(folder):
+    seen = set()  # links to folders are followed, circles of them once
+    for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in sorted(names):
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 found.append(Path(place, name))

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from .annotations import Annotations, Problem
-from .checks import RULES, Log
 from .draft import Draft
 from .errors import DataError
 from .files import image_size, stays_inside
+from .rules import RULES, Log
 
 __all__ = ["check_images", "fill_sizes", "require_images"]
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .checks import Log
 from .draft import Draft
 from .files import IMAGE_SUFFIXES, folders_under, split_name, stays_inside
+from .rules import Log
 
 __all__ = ["locate"]
 

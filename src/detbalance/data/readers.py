@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .annotations import Annotations
-from .checks import Log, clean
+from .checks import clean
 from .draft import Draft, merge
 from .errors import DataError, MissingDataError
 from .forms.coco import read_coco
@@ -14,13 +14,14 @@ from .forms.kitti import read_kitti
 from .forms.openimages import read_openimages
 from .forms.table import read_table
 from .forms.voc import read_voc
-from .forms.yolo import has_data_yaml, read_yolo
+from .forms.yolo import read_yolo_labels, read_yolo_yaml
 from .image_files import fill_sizes, require_images
 from .image_folders import locate
+from .rules import Log
 
 __all__ = ["read"]
 
-_FORMS = (read_coco, read_voc, read_kitti, read_openimages, read_table, read_yolo)
+_FORMS = (read_yolo_yaml, read_coco, read_voc, read_kitti, read_openimages, read_table, read_yolo_labels)
 """tried in this order: each returns drafts, or None where the path is not of its form"""
 
 
@@ -57,15 +58,16 @@ def read(
 
 def _drafts(path: Path, log: Log) -> list[Draft]:
     """The drafts of the first form that the path is of."""
-    forms = (read_yolo,) if has_data_yaml(path) else _FORMS
-    for form in forms:
+    for form in _FORMS:
         if drafts := form(path, log):
             return drafts
     if path.is_file() and not os.path.getsize(path):
         raise DataError(f"{path}: the file is empty")
+    aside = "; ".join(log.examples.get("file not read", ()))
     raise DataError(
         f"{path}: no dataset of a known form. Expected COCO or LVIS JSON, Pascal VOC XML, YOLO labels, KITTI labels, "
         "Open Images CSV, or a table (CSV, Parquet) with the columns image, label, x1, y1, x2, y2"
+        + (f" ({aside})" if aside else "")
     )
 
 

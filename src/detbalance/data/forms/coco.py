@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from ..annotations import Annotations
-from ..checks import Log
 from ..draft import Draft
-from ..errors import DataError
 from ..files import files_with, head, open_bytes, split_name, subfolders
+from ..rules import Log
+from .coco_records import Category, Id, Image, Label, NotCocoError, decode
 
 __all__ = ["read_coco", "write_coco"]
-
-
-class NotCocoError(DataError):
-    """Valid JSON, but not a dataset in COCO form."""
-
-
-_Id = int | str
-_CategoryId = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: _Id
-    file_name: str | None = None
-    width: int | float | None = None
-    height: int | float | None = None
-    coco_url: str | None = None
-    neg_category_ids: list[int] | None = None
-    not_exhaustive_category_ids: list[int] | None = None
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: _Id
-    category_id: _CategoryId
-    bbox: tuple[float, float, float, float]
-    id: _Id | float | None = None
-    area: float | None = None
-    iscrowd: bool | int | float | None = None
-    difficult: bool | int | float | None = None
-
-
-class _Category(msgspec.Struct, gc=False):
-    id: _CategoryId
-    name: str
-    frequency: str | None = None
-
-
-class _Dataset(msgspec.Struct, gc=False):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Annotation] = []
-
-
-_DECODER = msgspec.json.Decoder(_Dataset)
-_UNUSABLE = (msgspec.ValidationError, RecursionError, OverflowError, UnicodeError)
-"""what converting a record can raise"""
-_RECORDS = {"images": _Image, "annotations": _Annotation, "categories": _Category}
 
 
 def read_coco(path: Path, log: Log) -> list[Draft] | None:
@@ -73,10 +25,7 @@ def read_coco(path: Path, log: Log) -> list[Draft] | None:
     files = _without_repeats(_json_files(path), log) if path.is_dir() else [path]
     drafts, refused = [], []
     for file in files:
-        first = head(file).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if not first:
-            raise DataError(f"{file}: the file is empty")
-        if first in (b"{", b"["):
+        if _is_json(file):
             try:
                 drafts.append(_draft(file, log, split=split_name(file.name.split(".")[0], file.parent.name)))
             except NotCocoError as error:
@@ -86,6 +35,16 @@ def read_coco(path: Path, log: Log) -> list[Draft] | None:
     for error in refused:
         log.add("file not read", str(error))
     return drafts or None
+
+
+def _is_json(file: Path) -> bool:
+    """Does a file start like JSON? Raises DataError for empty and damaged ones."""
+    start = head(file)
+    first = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if not first:
+        open_bytes(file)  # says what is wrong with it, if it is not just empty
+        raise DataError(f"{file}: the file is empty")
+    return first in (b"{", b"[") or start[:2] in (b"\xff\xfe", b"\xfe\xff")
 
 
 def _json_files(folder: Path) -> list[Path]:
@@ -109,7 +68,7 @@ def _without_repeats(files: list[Path], log: Log) -> list[Path]:
 
 def _draft(path: Path, log: Log, *, split: str) -> Draft:
     """Read one COCO or LVIS file, plain or gzipped. Raises DataError that says where it is not of this form."""
-    data = _decode(path, log)
+    data = decode(path, log)
     name = str(path)
     categories, number = _categories(data.categories, name, log)
     images, row = _images(data.images, name, log)
@@ -144,72 +103,9 @@ def _draft(path: Path, log: Log, *, split: str) -> Draft:
     return draft
 
 
-def _decode(path: Path, log: Log) -> _Dataset:
-    """Typed records of a file: at once where all types are right, else record by record."""
-    data = open_bytes(path)
-    if not data.strip():
-        raise DataError(f"{path}: the file is empty")
-    try:
-        return _DECODER.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return _tolerant(path, _loads(path, data), log)
-
-
-def _loads(path: Path, data: bytes) -> Any:
-    """Plain objects of a file; NaN and Infinity, which JSON does not have but many writers write, are let in."""
-    try:
-        return json.loads(data)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} (byte {error.pos}): {error.msg}"
-        ) from error
-    except RecursionError as error:
-        raise DataError(f"{path}: the JSON is nested too deeply") from error
-    except ValueError as error:  # not UTF-8, or a number of thousands of digits
-        raise DataError(f"{path}: not valid JSON: {error}") from error
-
-
-def _tolerant(path: Path, data: Any, log: Log) -> _Dataset:
-    """Convert record by record; what cannot be converted is counted and left out."""
-    if isinstance(data, list):
-        raise NotCocoError(
-            f"{path}: a list of {len(data)} records: detections, perhaps, but not a dataset with 'images'"
-        )
-    if not isinstance(data, dict):
-        raise NotCocoError(f"{path}: expected an object with 'images', 'annotations' and 'categories'")
-    for key in _RECORDS:
-        if not isinstance(data.setdefault(key, [] if key == "annotations" else None), list):
-            got = "none" if data[key] is None else type(data[key]).__name__
-            raise NotCocoError(f"{path}: expected a list {key!r} but got {got}")
-    columns = {}
-    for key, kind in _RECORDS.items():
-        converted = (_record(f"{path}: {key}[{i}]", record, kind, log) for i, record in enumerate(data[key]))
-        columns[key] = [record for record in converted if record is not None]
-        if data[key] and not columns[key]:
-            first = log.examples["unusable record"][0]
-            raise NotCocoError(f"{path}: none of the {len(data[key])} {key} can be used; the first: {first}")
-    return _Dataset(**columns)
-
-
-def _record(where: str, record: Any, kind: type, log: Log) -> Any:
-    """One record in its type, or None."""
-    try:
-        return msgspec.convert(record, kind)
-    except _UNUSABLE as error:
-        reason = str(error).replace(" - at `$", " in `")
-    try:
-        converted = msgspec.convert(record, kind, strict=False)
-        log.add("value of another type", f"{where}: {reason}")
-    except _UNUSABLE:
-        number = record.get("id") if isinstance(record, dict) else None
-        log.add("unusable record", f"{where}{'' if number is None else f' (id {number})'}: {reason}")
-        return None
-    return converted
-
-
-def _categories(records: list[_Category], name: str, log: Log) -> tuple[list[_Category], dict[int, int]]:
+def _categories(records: list[Category], name: str, log: Log) -> tuple[list[Category], dict[int, int]]:
     """Categories in the order of their ids, one for each name, and the label of each id."""
-    kept: list[_Category] = []
+    kept: list[Category] = []
     by_name: dict[str, int] = {}
     number: dict[int, int] = {}
     for category in sorted(records, key=lambda c: c.id):
@@ -224,9 +120,9 @@ def _categories(records: list[_Category], name: str, log: Log) -> tuple[list[_Ca
     return kept, number
 
 
-def _images(records: list[_Image], name: str, log: Log) -> tuple[list[_Image], dict[_Id, int]]:
+def _images(records: list[Image], name: str, log: Log) -> tuple[list[Image], dict[Id, int]]:
     """Images with distinct ids, and the row of each id."""
-    row: dict[_Id, int] = {}
+    row: dict[Id, int] = {}
     images = []
     for image in records:
         if image.id in row:
@@ -238,7 +134,7 @@ def _images(records: list[_Image], name: str, log: Log) -> tuple[list[_Image], d
 
 
 def _attribute(
-    records: list[_Annotation], row: dict[_Id, int], number: dict[int, int], name: str, log: Log
+    records: list[Label], row: dict[Id, int], number: dict[int, int], name: str, log: Log
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the annotations whose image and category are known, with image row and label."""
     image = np.array([row.get(a.image_id, -1) for a in records], np.int64)
@@ -262,7 +158,7 @@ def _attribute(
     return kept, image[kept], label[kept]
 
 
-def _file_name(image: _Image) -> str:
+def _file_name(image: Image) -> str:
     """Name of the image's file; LVIS states only its address, of which the last two parts are folder and file."""
     if image.file_name:
         return image.file_name.replace("\\", "/")  # written under Windows

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import Log
 from ..draft import Draft
 from ..files import files_with, folders_under, head, open_text, split_lists, split_name
+from ..rules import Log
 
 __all__ = ["read_kitti"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import Log
 from ..columns import csv_header, read_csv
 from ..draft import Draft
 from ..files import files_with, open_text, split_name
+from ..rules import Log
 
 __all__ = ["read_openimages"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import Log
 from ..columns import Columns, csv_header, parquet_header, read_csv, read_parquet
 from ..draft import Draft
 from ..files import files_with, head, split_name
+from ..rules import Log
 
 __all__ = ["read_table"]
 
@@ -46,7 +46,7 @@ _EXTRA = {"area": ("area",), "crowd": ("crowd", "iscrowd", "is_crowd"), "difficu
 
 def read_table(path: Path, log: Log) -> list[Draft] | None:
     """Drafts of a table, or of the tables of a folder; None where there is none with the columns of a box."""
-    files = files_with(path, ".csv", ".csv.gz", ".tsv", ".parquet", ".txt") if path.is_dir() else [path]
+    files = files_with(path, ".csv", ".csv.gz", ".tsv", ".parquet") if path.is_dir() else [path]
     files += files_with(path / "annotations", ".csv", ".csv.gz", ".parquet")
     drafts = []
     for file in files:

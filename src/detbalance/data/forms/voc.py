@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..checks import Log
 from ..draft import Draft
-from ..errors import DataError
-from ..files import files_with, folders_under, head, open_bytes, printable, split_lists, split_name
+from ..errors import DataError, printable
+from ..files import files_with, folders_under, head, open_bytes, split_lists, split_name
+from ..rules import Log
 
 __all__ = ["read_voc"]
 
@@ -108,7 +108,8 @@ def _draft(files: dict[Path, ElementTree.Element], classes: list[str], log: Log)
 
 def _object(where: str, entry: ElementTree.Element, log: Log) -> tuple[str, list[float], bool] | None:
     """Name, corners and difficulty of an object, None if they cannot be used."""
-    name, texts = _text(entry, "name"), [_text(entry, f"bndbox/{corner}") for corner in _CORNERS]
+    box = entry.find("bndbox")
+    name, texts = _text(entry, "name"), ["" if box is None else _text(box, corner) for corner in _CORNERS]
     corners = [_number(text) for text in texts]
     if name and None not in corners:
         return name, corners, _text(entry, "difficult") not in ("0", "")
