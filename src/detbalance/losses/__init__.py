@@ -3,14 +3,19 @@
 from .alpha_iou import AlphaIoULoss
 from .balanced_l1 import BalancedL1Loss
 from .bounded_iou import BoundedIoULoss
+from .class_balanced import ClassBalancedLoss
 from .code import L1Loss, L2Loss, SmoothL1Loss
 from .cross_entropy import CrossEntropyLoss
 from .diou import CIoULoss, DIoULoss
 from .eiou import EIoULoss, FocalEIoULoss
+from .eqlv2 import EQLv2Loss
 from .focal import FocalLoss
+from .ghm import GHMCLoss, GHMRLoss
 from .giou import GIoULoss
 from .iou import IoULoss
 from .iou_balanced import IoUBalancedLoss
+from .quality import QualityFocalLoss, VarifocalLoss
+from .seesaw import SeesawLoss
 from .siou import SIoULoss
 from .wise_iou import WIoULoss
 
@@ -19,17 +24,24 @@ __all__ = [
     "BalancedL1Loss",
     "BoundedIoULoss",
     "CIoULoss",
+    "ClassBalancedLoss",
     "CrossEntropyLoss",
     "DIoULoss",
     "EIoULoss",
+    "EQLv2Loss",
     "FocalEIoULoss",
     "FocalLoss",
+    "GHMCLoss",
+    "GHMRLoss",
     "GIoULoss",
     "IoUBalancedLoss",
     "IoULoss",
     "L1Loss",
     "L2Loss",
+    "QualityFocalLoss",
     "SIoULoss",
+    "SeesawLoss",
     "SmoothL1Loss",
+    "VarifocalLoss",
     "WIoULoss",
 ]

@@ -1,8 +1,9 @@
-"""What losses share: checked settings, float32 at least, and powers with a bounded slope."""
+"""What losses share: checked settings, float32 at least, powers with a bounded slope, sums over processes."""
 
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -20,3 +21,16 @@ def widen(tensor: Tensor) -> Tensor:
 def power(base: Tensor, exponent: float) -> Tensor:
     """base^exponent of a base in [0, inf). Below exponent 1 its slope has no bound at 0, so it is cut off there."""
     return base.clamp(min=1e-12) ** exponent if exponent < 1 else base**exponent
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(statistic: Tensor) -> Tensor:
+    """The sum over all processes, so that N of them keep the statistics of one. Every process must call it."""
+    if world_size() > 1:
+        statistic = statistic.detach().clone()
+        dist.all_reduce(statistic)
+    return statistic

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..taxonomy import Imbalance
-from ._common import require
+from ._common import require, sum_over_ranks
 from ._overlap import overlap, ratio
 
 
@@ -19,7 +19,7 @@ class WIoULoss(nn.Module):
 
     Tong et al.: version 1 exp(d^2 / c^2) (1 - IoU), the hull's diagonal c without gradient; version 2
     times beta^gamma; version 3 times beta / (delta alpha^(beta - delta)), where beta is the box's own 1 - IoU by
-    the running mean of all (a buffer, updated with `momentum` in training, each process its own) and has no gradient.
+    the running mean of all (a buffer, updated with `momentum` in training) and has no gradient.
 
     Shapes: predicted (P, 4), target (P, 4), xyxy -> (P,). Identity: in version 3 a box with beta = delta keeps its
     loss.
@@ -61,14 +61,19 @@ class WIoULoss(nn.Module):
         return self._focus(loss.detach()) * away.exp() * loss
 
     def _focus(self, loss: Tensor) -> Tensor:
-        if self.training and len(loss):
-            self.mean.lerp_(loss.mean().to(self.mean.dtype), self.momentum)
+        self._gather(loss)
         if self.version == 1:
             return torch.ones_like(loss)
         outlying = loss / self.mean.clamp(min=1e-6)
         if self.version == 2:
             return outlying**self.gamma
         return outlying / (self.delta * self.alpha ** (outlying - self.delta))
+
+    def _gather(self, loss: Tensor) -> None:
+        if self.training and torch.is_grad_enabled():  # not when hard example mining looks at the loss
+            total, count = sum_over_ranks(torch.stack((loss.sum(), loss.new_tensor(len(loss)))))
+            momentum = self.momentum * (count > 0)  # no boxes: the mean stays
+            self.mean += (momentum * (total / count.clamp(min=1) - self.mean)).to(self.mean.dtype)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -1,0 +1,58 @@
+"""Two processes, each with half of the rows, gather the statistics of one process with all of them."""
+
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from detbalance.losses import EQLv2Loss, GHMCLoss, GHMRLoss, SeesawLoss, WIoULoss
+
+CLASSES = (GHMCLoss, GHMRLoss, WIoULoss, EQLv2Loss, SeesawLoss)
+
+
+def step(loss, part, start):
+    generator = torch.Generator().manual_seed(start)
+    first = torch.randn(12, 4, generator=generator)
+    second = torch.eye(4)[torch.randint(0, 4, (12,), generator=generator)]
+    if isinstance(loss, WIoULoss):
+        first, second = (torch.cat((t[:, :2], t[:, :2] + 1 + t[:, 2:].abs()), 1) for t in (first, second))
+    return loss(first[part], second[part])
+
+
+def run(rank, port, file):
+    """What one of two processes computes, written to a file."""
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        part = slice(0, 8) if rank == 0 else slice(8, 12)
+        losses = {cls.__name__: cls() for cls in CLASSES}
+        values = {name: [step(loss, part, start) for start in range(2)] for name, loss in losses.items()}
+        torch.save({name: (values[name], loss.state_dict()) for name, loss in losses.items()}, file)
+    finally:
+        dist.destroy_process_group()
+
+
+def run_second(_, port, file):
+    run(1, port, file)
+
+
+def test_two_processes_equal_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    files = [tmp_path / f"{rank}.pt" for rank in (0, 1)]
+    other = mp.spawn(run_second, args=(port, files[1]), nprocs=1, join=False)
+    run(0, port, files[0])
+    other.join()
+    halves = [torch.load(file, weights_only=True) for file in files]
+    for cls in CLASSES:
+        loss = cls()
+        whole = [step(loss, slice(None), start) for start in range(2)]
+        for half in halves:
+            for name, buffer in loss.state_dict().items():
+                torch.testing.assert_close(half[cls.__name__][1][name], buffer)
+        for i, expected in enumerate(whole):
+            parts = [half[cls.__name__][0][i] for half in halves]
+            # A loss of the set is averaged over the processes, as DDP averages gradients.
+            together = torch.stack(parts).mean() if expected.dim() == 0 else torch.cat(parts)
+            torch.testing.assert_close(together, expected)
