@@ -1,10 +1,11 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detbalance.samplers._drawing import draw, shuffle_evenly
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(0, 10), st.integers(0, 2**31))
 def test_shuffle_is_a_permutation_with_the_quotas_first(groups, quota, seed):
     rows = torch.arange(len(groups)) * 3 + 1
@@ -16,6 +17,7 @@ def test_shuffle_is_a_permutation_with_the_quotas_first(groups, quota, seed):
     assert all(first.count(k) == min(quota, groups.count(k)) for k in set(groups))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 40), st.integers(0, 2**31))
 def test_draw(size, count, seed):
     rows = torch.arange(size) + 7
@@ -36,6 +38,6 @@ def test_which_of_a_group_is_random():
     group = torch.tensor([0, 0, 0, 0, 1])
     g = torch.Generator().manual_seed(0)
     hits = torch.zeros(5)
-    for _ in range(4000):
+    for _ in range(1000):
         hits[shuffle_evenly(torch.arange(5), group, 1, g)[:2]] += 1
-    assert (hits / 4000 - torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0])).abs().max() < 0.03
+    assert (hits / 1000 - torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0])).abs().max() < 0.05

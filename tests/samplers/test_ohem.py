@@ -18,10 +18,10 @@ def naive(c, count, threshold):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7, 1.0, None])
-@pytest.mark.parametrize("count", [1, 3, 64, 1000])
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0, None])
+@pytest.mark.parametrize("count", [1, 64, 1000])
 def test_naive(candidates, count, threshold, ties):
-    for seed in range(3):
+    for seed in range(2):
         c = candidates(seed, ties=ties)
         assert OHEMSampler(count=count, nms_threshold=threshold)(c).tolist() == naive(c, count, threshold)
 

@@ -34,11 +34,11 @@ def test_every_row_is_as_likely(candidates):
     c = candidates(positives=8, negatives=40)
     g = torch.Generator().manual_seed(0)
     hits = torch.zeros(len(c.matched))
-    for _ in range(2000):
+    for _ in range(400):
         hits[RandomSampler(count=16)(c, g)] += 1
-    share = hits / 2000
-    assert (share[c.positive] - 0.5).abs().max() < 0.06
-    assert (share[c.negative] - 0.3).abs().max() < 0.06
+    share = hits / 400
+    assert (share[c.positive] - 0.5).abs().max() < 0.09
+    assert (share[c.negative] - 0.3).abs().max() < 0.09
     assert share[c.matched == -2].sum() == 0
 
 

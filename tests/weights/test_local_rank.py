@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou, nms
 
@@ -10,6 +10,7 @@ from detbalance.weights.local_rank import hierarchical_rank, nms_match, non_maxi
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 2)), max_size=40)
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_rank_within(rows):
     group, first, second = (torch.tensor([r[k] for r in rows], dtype=torch.long) for k in range(3))
@@ -32,6 +33,7 @@ def two_steps(value, group, label):
     return [sum(keys[j] < keys[i] for j in range(n) if label[j] == label[i]) for i in range(n)]
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_hierarchical_rank(rows):
     value = [r[1] / 4 for r in rows]
