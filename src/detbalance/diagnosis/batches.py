@@ -84,7 +84,8 @@ def _distance(
     if not counts.any():
         return 0.0
     epochs = -(-draws // (len(pool) // size))
-    drawn = np.concatenate([rng.permutation(pool)[: len(pool) // size * size] for _ in range(epochs)])[: draws * size]
+    shuffled = rng.permuted(np.tile(pool, (epochs, 1)), axis=1)[:, : len(pool) // size * size]
+    drawn = shuffled.ravel()[: draws * size]
     objects = columns.per_image[drawn]
     start = np.cumsum(columns.per_image) - columns.per_image
     box = np.arange(objects.sum()) - np.repeat(np.cumsum(objects) - objects - start[drawn], objects)

@@ -64,7 +64,7 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: neither a history.json of a training nor an .npz file: {error!r:.100}") from None
 
 
@@ -78,7 +78,7 @@ def tasks_needed() -> Finding:
         summary="How the loss is shared between classification and boxes cannot be told from annotations alone.",
         needs=(
             "the losses of a training: `detbalance train DATASET` writes history.json into its run, and "
-            "detbalance.diagnose(DATASET, log=...) reads it"
+            "`detbalance diagnose DATASET --log RUN/history.json` reads it"
         ),
         measure="share of the tasks: 1 - normalised entropy",
         headline=True,

@@ -90,8 +90,8 @@ def outliers_needed() -> Finding:
         severity=None,
         summary="How much of the box gradient a few badly placed boxes own cannot be told from annotations alone.",
         needs=(
-            "detections of a trained detector: `detbalance evaluate RUN` writes predictions.json into the run, and "
-            "`detbalance diagnose DATASET --predictions FILE` reads it"
+            "detections of a trained detector: `detbalance train DATASET` writes predictions.json, of the test images, "
+            "into its run, and `detbalance diagnose DATASET --split test --predictions RUN/predictions.json` reads it"
         ),
         measure="gradient share of outliers beyond their share of the errors",
         headline=True,
