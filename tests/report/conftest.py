@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from detbalance.data.annotations import Annotations, Problem
 from detbalance.diagnosis.finding import Finding, Severity, Table
+from detbalance.diagnosis.prescribe import Prescription, Remedy, Untreated
 from detbalance.report.page import clean
 from detbalance.taxonomy import Imbalance
 
@@ -167,26 +168,36 @@ def fake_diagnosis(root=None, against: bool = False) -> SimpleNamespace:
             Finding(**vars(head) | {"headline": True, "measure": measure, "affected": affected}),
         )
         findings.append(Finding(problem, 0.4, None, "Another index of the same.", measure="Gini coefficient"))
-    prescription = [
-        SimpleNamespace(
-            recipe="focal",
-            reason="Background owns 99.9 % of the candidates; the focal loss turns the easy ones down.",
-            gain="+3.2 AP (RetinaNet R-50, COCO; table 1b)",
-            cost="none",
-            detectors=("retinanet", "fcos"),
-            command="detbalance compare data/bccd --recipes baseline,focal --seeds 3",
-            imbalance=Imbalance.FOREGROUND_BACKGROUND,
+    prescription = Prescription(
+        (
+            Remedy(
+                recipe="focal",
+                addresses=(Imbalance.FOREGROUND_BACKGROUND,),
+                severity=Severity.EXTREME,
+                reason="Background owns 99.9 % of the candidates; the focal loss turns the easy ones down.",
+                gain="3.2 AP (RetinaNet, COCO)",
+                source="Lin et al., arXiv 1708.02002",
+                cost="none to speak of",
+                detectors="dense",
+                built_in=True,
+                command="",
+            ),
+            Remedy(
+                recipe="pisa",
+                addresses=(Imbalance.FOREGROUND_BACKGROUND, Imbalance.IOU_DISTRIBUTION),
+                severity=Severity.EXTREME,
+                reason="Negatives are weighed by their rank.",
+                gain="1.3 AP (RetinaNet, COCO)",
+                source="Cao et al., arXiv 1904.04821",
+                cost="ranking the samples at every step",
+                detectors="dense",
+                built_in=False,
+                command="detbalance compare data/bccd --recipes baseline,pisa --seeds 3",
+            ),
         ),
-        SimpleNamespace(
-            recipe="long_tail",
-            reason="RBC has 11 times the boxes of the next class.",
-            gain="+2.1 AP on rare classes",
-            cost="+5 %",
-            detectors="any",
-            command="detbalance compare data/bccd --recipes baseline,long_tail --seeds 3",
-            imbalance=Imbalance.FOREGROUND_FOREGROUND,
-        ),
-    ]
+        (Untreated(Imbalance.FOREGROUND_FOREGROUND, "classes", Severity.STRONG, "Collect more Platelets."),),
+        "detbalance compare data/bccd --recipes baseline,pisa --seeds 3",
+    )
     dirt = (
         Problem(
             "zero-size box", "excluded", 3, "A box without area cannot be matched.", (f"a.xml: object 3: {HOSTILE}",)
@@ -236,3 +247,8 @@ def results() -> dict:
 @pytest.fixture
 def diagnosis(tmp_path) -> SimpleNamespace:
     return fake_diagnosis(tmp_path)
+
+
+@pytest.fixture(name="fake_data")
+def fake_data_fixture():
+    return fake_data

@@ -6,11 +6,19 @@ from types import SimpleNamespace
 import pytest
 
 from detbalance import report
+from detbalance.diagnosis import diagnose
 from detbalance.diagnosis.finding import Finding, Severity, Table
 from detbalance.report.diagnosis import context_of, side_by_side
 from detbalance.taxonomy import Imbalance
 
-PATTERN = re.compile(r'<article class="problem (\w+)">(.*?)</article>', re.DOTALL)
+PATTERN = re.compile(r'<article class="problem (\w+)(?: blank)?">(.*?)</article>', re.DOTALL)
+
+
+def test_a_real_diagnosis_fills_the_page(tmp_path, fake_data):
+    html = report.diagnosis_page(diagnose(fake_data(tmp_path), bootstrap=20))
+    assert len(PATTERN.findall(html)) == 8
+    assert html.count('class="figure"') >= 15
+    assert "<script>alert" not in html
 
 
 def test_eight_meters_with_word_icon_and_sentence(diagnosis):
@@ -40,7 +48,14 @@ def test_the_lead_counts_what_is_strong(diagnosis):
 
 def test_everything_found_is_on_the_page(diagnosis):
     html = report.diagnosis_page(diagnosis)
-    for text in ("zero-size box", "image without boxes", "Most affected", "detbalance compare data/bccd", "+3.2 AP"):
+    for text in (
+        "zero-size box",
+        "image without boxes",
+        "Most affected",
+        "detbalance compare data/bccd",
+        "3.2 AP",
+        "Collect more",
+    ):
         assert text in html
     assert html.count("data:image/jpeg;base64,") == 16
 

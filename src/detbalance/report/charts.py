@@ -30,6 +30,11 @@ class Chart:
     note: str = ""
     """what to see in it"""
 
+    @property
+    def wide(self) -> bool:
+        """Does it need the whole width of the page?"""
+        return len(self.columns) > 5 or (self.figure is not None and len(self.rows) > 24)
+
 
 @dataclass(frozen=True)
 class Series:
@@ -118,7 +123,7 @@ def lines(
                 "legendgroup": label(s.name),
                 "showlegend": s.name not in named,
                 "x": list(s.x),
-                "y": list(s.values),
+                "y": [None if log_y and v == 0 else v for v in s.values],
                 "line": {"color": s.colour, "width": s.width},
                 "opacity": 1 if s.width >= 2 else 0.55,
                 "marker": {"size": 6, "color": s.colour},

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..diagnosis.finding import Finding, Severity, Table
+from ..diagnosis.prescribe import Remedy
 from ..taxonomy import Imbalance
 from .page import number, render
 from .pictures import galleries
@@ -20,6 +21,7 @@ WORDS = {
     Severity.STRONG: ("strong", "Strong"),
     Severity.EXTREME: ("extreme", "Extreme"),
 }
+DETECTORS = {"dense": "one-stage, such as RetinaNet", "rcnn": "two-stage, such as Faster R-CNN"}
 FACTS = {
     "form": "Form",
     "images": "Images",
@@ -28,6 +30,7 @@ FACTS = {
     "boxes_per_image": "Boxes an image",
     "images_without_boxes": "Images without boxes",
     "median_image_size": "Median image",
+    "anchors": "Anchors of",
     "fingerprint": "Fingerprint",
 }
 
@@ -46,14 +49,15 @@ def build(diagnosis: Any) -> str:
 def sections_of(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The entries of the table of contents that belong to a diagnosis."""
     entries = [("against", "Side by side")] if context["against"] else []
-    entries += [("try", "What to try")] if context["remedies"] else []
+    entries += [("try", "What to try")] if context["remedies"] or context["untreated"] else []
     return [*entries, *((q["id"], q["title"]) for q in context["problems"]), ("data", "Data problems")]
 
 
 def context_of(diagnosis: Any) -> dict[str, Any]:
     """What the templates need of a diagnosis. Parts that it lacks are left out."""
     against = getattr(diagnosis, "against", None)
-    remedies = [_remedy(r) for r in getattr(diagnosis, "prescription", None) or ()]
+    prescription = getattr(diagnosis, "prescription", None)
+    remedies = [_remedy(r) for r in prescription.remedies] if prescription else []
     data = getattr(diagnosis, "data", None)
     shown = galleries(data) if data is not None else []
     names = _names(diagnosis, against)
@@ -61,9 +65,13 @@ def context_of(diagnosis: Any) -> dict[str, Any]:
     return {
         "name": names[0],
         "lead": _lead(problems),
-        "facts": _facts(getattr(diagnosis, "dataset", None) or {}),
+        "facts": _facts(
+            {**(getattr(diagnosis, "settings", None) or {}), **(getattr(diagnosis, "dataset", None) or {})}
+        ),
         "problems": problems,
         "remedies": remedies,
+        "untreated": [(u.imbalance.value, u.text) for u in prescription.untreated] if prescription else [],
+        "command": prescription.command if prescription and len(remedies) > 1 else "",
         "dirt": sorted(getattr(diagnosis, "problems", ()), key=lambda p: (p.action == "noted", -p.count)),
         "against": _against(diagnosis, against, names) if against is not None else None,
     }
@@ -104,7 +112,7 @@ def _problem(
     findings = [f for f in diagnosis.findings if f.imbalance == problem]
     others = [f for f in against.findings if f.imbalance == problem] if against is not None else []
     head = next((f for f in findings if f.headline), findings[0] if findings else None)
-    needs = head.needs if head and head.needs else "Nothing of what was given measures this problem."
+    needs = _needs(head) or "Nothing of what was given measures this problem."
     return {
         "id": "problem-" + problem.name.lower().replace("_", "-"),
         "title": problem.value[0].upper() + problem.value[1:],
@@ -116,7 +124,7 @@ def _problem(
         "needs": needs,
         "findings": [_finding(f, _partner(f, others), names) for f in findings],
         "pictures": [g for g in shown if g.imbalance == problem],
-        "recipes": list(dict.fromkeys(r["recipe"] for r in remedies if r["imbalance"] == problem)),
+        "recipes": list(dict.fromkeys(r["recipe"] for r in remedies if problem in r["addresses"])),
     }
 
 
@@ -141,15 +149,23 @@ def _finding(finding: Finding, other: Finding | None, names: tuple[str, str]) ->
         "measure": finding.measure,
         "headline": finding.headline,
         "summary": finding.summary,
-        "needs": finding.needs,
+        "needs": _needs(finding),
         "affected": finding.affected,
         "charts": [from_table(side_by_side(table, beside.get(table.title), names)) for table in finding.tables],
     }
 
 
+def _needs(finding: Finding | None) -> str:
+    """What is missing, as a sentence."""
+    text = finding.needs if finding else ""
+    return f"Needs {text}" if text and not text[0].isupper() else text
+
+
 def _partner(finding: Finding, others: Iterable[Finding]) -> Finding | None:
     """The same measure of the other dataset."""
-    return next((f for f in others if f.measure == finding.measure and f.headline == finding.headline), None)
+    return next(
+        (f for f in others if (f.key, f.measure, f.headline) == (finding.key, finding.measure, finding.headline)), None
+    )
 
 
 def side_by_side(table: Table, other: Table | None, names: tuple[str, str]) -> Table:
@@ -178,14 +194,10 @@ def _against(diagnosis: Any, against: Any, names: tuple[str, str]) -> dict[str, 
     return {"names": names, "rows": rows, "facts": both}
 
 
-def _remedy(prescription: Any) -> dict[str, Any]:
-    """A prescription with its parts as text."""
-    problem = getattr(prescription, "imbalance", None)
-    detectors = getattr(prescription, "detectors", "") or ""
+def _remedy(remedy: Remedy) -> dict[str, Any]:
+    """A remedy with its parts as text."""
     return {
-        "recipe": str(getattr(prescription, "recipe", "")),
-        "imbalance": problem,
-        "problem": getattr(problem, "value", "") if problem else "",
-        "detectors": detectors if isinstance(detectors, str) else ", ".join(map(str, detectors)),
-        **{key: str(getattr(prescription, key, None) or "") for key in ("reason", "gain", "cost", "command")},
+        **vars(remedy),
+        "problems": " and ".join(problem.value for problem in remedy.addresses),
+        "detectors": DETECTORS.get(remedy.detectors, remedy.detectors),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..diagnosis.finding import Table
 from .charts import LABELS, Chart, Series, colour, is_numeric, label, lines, ticks, value_axis
@@ -76,47 +77,55 @@ def _curves(table: Table, rows: list[tuple], numeric: list[int]) -> dict:
 def _heatmap(table: Table, rows: list[tuple], numeric: list[int]) -> dict:
     """Columns x, y, value. Rows of names, and of an image, run from the top."""
     xs, ys = (list(dict.fromkeys(row[c] for row in rows)) for c in (0, 1))
-    xs, ys = (sorted(v) if is_numeric(v) else v for v in (xs, ys))
+    if set(xs) == set(ys):
+        ys = xs
     column, line = ({v: i for i, v in enumerate(vs)} for vs in (xs, ys))
     z: list[list[float | None]] = [[None] * len(xs) for _ in ys]
     for row in rows:
         z[line[row[1]]][column[row[0]]] = row[2]
+    names = ["" if name in ("x", "y", "value") else name for name in table.columns]
     words = [
-        [
-            label(f"{table.columns[0]} {number(x)}, {table.columns[1]} {number(y)}: {number(v)}", 200)
-            for x, v in zip(xs, r)
-        ]
+        [label(f"{names[0]} {number(x)}, {names[1]} {number(y)}: {number(v)}".strip(), 200) for x, v in zip(xs, r)]
         for y, r in zip(ys, z)
     ]
     if table.log:
         z = [[math.log10(v) if v and v > 0 else None for v in r] for r in z]
-    from_top = not is_numeric(ys) or "y" in table.columns[1].lower().replace("(", " ").split()
-    square = is_numeric(xs) and is_numeric(ys) and len(xs) == len(ys)
-    bar = {"title": {"text": label(table.columns[2]), "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    return {
-        "data": [
-            {
-                "type": "heatmap",
-                "z": z,
-                "hovertext": words,
-                "hoverinfo": "text",
-                "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
-                "colorbar": bar | (_decades(z) if table.log else {}),
-                "xgap": 1,
-                "ygap": 1,
-            }
-        ],
-        "layout": {
-            "height": 420 if square else min(760, 150 + 22 * len(ys)),
-            "hovermode": "closest",
-            "xaxis": {**ticks([number(v) for v in xs], every=math.ceil(len(xs) / 24), length=16)}
-            | {"title": {"text": label(table.columns[0])}, "constrain": "domain"},
-            "yaxis": {**ticks([number(v) for v in ys], every=math.ceil(len(ys) / 40), length=16)}
-            | {"title": {"text": label(table.columns[1])}, "constrain": "domain"}
-            | ({"autorange": "reversed"} if from_top else {})
-            | ({"scaleanchor": "x"} if square else {}),
-        },
+    even = _is_even(xs) and _is_even(ys)
+    square = even and len(xs) == len(ys)
+    from_top = not is_numeric(ys) or table.columns[1] == "y"
+    x_axis, y_axis = {"title": {"text": label(names[0])}}, {"title": {"text": label(names[1])}}
+    if not even:
+        x_axis |= ticks([number(v) for v in xs], every=math.ceil(len(xs) / 24), length=16)
+        y_axis |= ticks([number(v) for v in ys], every=math.ceil(len(ys) / 40), length=16)
+    bar = {"title": {"text": label(names[2]), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    trace = {
+        "type": "heatmap",
+        **({"x": xs, "y": ys} if even else {}),
+        "z": z,
+        "hovertext": words,
+        "hoverinfo": "text",
+        "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
+        "colorbar": bar | (_decades(z) if table.log else {}),
+        "xgap": 1,
+        "ygap": 1,
     }
+    layout = {
+        "height": 420 if square else min(760, 150 + 22 * len(ys)),
+        "hovermode": "closest",
+        "xaxis": {**x_axis, "showgrid": False, "zeroline": False, "constrain": "domain"},
+        "yaxis": {**y_axis, "showgrid": False, "zeroline": False, "constrain": "domain"}
+        | ({"autorange": "reversed"} if from_top else {})
+        | ({"scaleanchor": "x"} if square else {}),
+    }
+    return {"data": [trace], "layout": layout}
+
+
+def _is_even(values: Sequence) -> bool:
+    """Are they numbers at equal steps, as the cells of a numeric axis must be?"""
+    if not is_numeric(values) or len(values) < 2 or None in values:
+        return False
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    return step > 0 and all(abs(b - a - step) < 1e-3 * step for a, b in pairwise(values))
 
 
 def _decades(z: list[list[float | None]]) -> dict:

@@ -67,10 +67,11 @@
     }
   }, { rootMargin: "400px" });
   charts.forEach((c) => { near.observe(c.element); sizes.observe(c.element); });
-  // The rest follows while the reader reads, so that searching, printing and jumping find it drawn.
+  // The rest follows while the reader reads, so that jumping finds it drawn; what is folded away waits until it opens.
+  const visible = (chart) => chart.element.checkVisibility();
   const later = window.requestIdleCallback ?? ((task) => setTimeout(task, 20));
   const next = () => {
-    const waiting = charts.find((c) => !c.drawn);
+    const waiting = charts.find((c) => !c.drawn && visible(c));
     if (!waiting) return root.setAttribute("data-ready", "");
     draw(waiting);
     later(next);
@@ -94,20 +95,21 @@
 
   // --- print: light, at the width of a sheet, and whole ---
   const PAPER = 620;
-  const closed = document.querySelectorAll(".setting:not([open]), .dirt details:not([open])");
+  let opened = [];
   addEventListener("beforeprint", () => {
     printing = true;
     root.dataset.screen = root.dataset.theme ?? "";
     root.dataset.theme = "light";
-    charts.forEach((c) => draw(c, c.element.closest(".pair") ? PAPER / 2 - 25 : PAPER));
-    closed.forEach((d) => { d.open = true; });
+    opened = [...document.querySelectorAll(".setting:not([open]), .more:not([open]), .dirt details:not([open])")];
+    opened.forEach((d) => { d.open = true; });
+    charts.filter(visible).forEach((c) => draw(c, c.element.closest(".pair") ? PAPER / 2 - 25 : PAPER));
   });
   addEventListener("afterprint", () => {
     printing = false;
     if (root.dataset.screen) root.dataset.theme = root.dataset.screen;
     else delete root.dataset.theme;
     delete root.dataset.screen;
-    closed.forEach((d) => { d.open = false; });
+    opened.forEach((d) => { d.open = false; });
     redraw();
   });
 
