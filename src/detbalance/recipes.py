@@ -59,7 +59,7 @@ def random_sampling(kind: str) -> Recipe:
     """Random sampling at the ratios of Faster R-CNN, with cross-entropy."""
     if _check(kind) == "dense":
         return Recipe(name="random_sampling", stages=_mined(RandomSampler(count=256, positive_fraction=0.5)))
-    return Recipe(name="random_sampling", stages=Stage(sample=RandomSampler(count=512, positive_fraction=0.25)))
+    return Recipe(name="random_sampling", stages=Stage(sample=RandomSampler(count=None, positive_fraction=None)))
 
 
 def ohem(kind: str) -> Recipe:
@@ -121,7 +121,7 @@ def isr_n(kind: str) -> Recipe:
     """PISA's selection and reweighting of the negatives by the score-hierarchical local rank; two stages only."""
     if _check(kind) == "dense":
         raise ValueError("recipe 'isr_n' selects among proposals: it needs a two-stage detector ('rcnn')")
-    sample = CombinedSampler(positive=RandomSampler(), negative=ScoreHLRSampler())
+    sample = _combined(positive=RandomSampler(), negative=ScoreHLRSampler())
     return Recipe(name="isr_n", stages=Stage(sample=sample, weigh=PrimeSampleWeights(positive=False)))
 
 
@@ -221,10 +221,16 @@ def _mined(sampler: Callable) -> Stage:
     return Stage(sample=sampler, cls_loss=CrossEntropyLoss(), prior=0.1)
 
 
+def _combined(**parts: Callable) -> CombinedSampler:
+    """As many rows, and as many positives among them, as the detector's own sampler: the only difference is which."""
+    return CombinedSampler(count=None, positive_fraction=None, **parts)
+
+
 def _sampled(name: str, kind: str, **parts: Callable) -> Recipe:
+    parts = {"positive": RandomSampler(), "negative": RandomSampler(), **parts}
     if _check(kind) == "dense":
         return Recipe(name=name, stages=_mined(CombinedSampler(count=256, positive_fraction=0.5, **parts)))
-    return Recipe(name=name, stages=Stage(sample=CombinedSampler(**parts)))
+    return Recipe(name=name, stages=Stage(sample=_combined(**parts)))
 
 
 def _balanced_l1(kind: str) -> Callable:

@@ -42,11 +42,11 @@ class Settings:
     image_size: tuple[int, int] = (192, 256)
     """height and width that images are scaled into, keeping their shape"""
     epochs: int = 15
-    batch_size: int = 16
+    batch_size: int = 8
     """images a step, over all processes"""
     optimizer: str = "adamw"
     """"adamw" or "sgd" """
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
     """of SGD"""
@@ -214,6 +214,8 @@ class _Run:
             batch_sampler=[b for b in batches if b],
             collate_fn=collate,
             num_workers=self.workers,
+            # A loader draws a seed for its workers: not from the global generator, or a resumed run would draw twice.
+            generator=torch.Generator().manual_seed(settings.seed),
         )
         for images, targets in loader:
             device = fabric.device

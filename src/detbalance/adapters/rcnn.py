@@ -1,6 +1,7 @@
 """Two-stage detectors: the proposal network and the RoI head are replaced by subclasses that share their parameters.
 
-Setting `fastrcnn_loss` on the model would be a silent no-op: torchvision calls the module's function. So the head runs as it is, masks and keypoints included, and the two box losses are then replaced.
+Setting `fastrcnn_loss` on the model would be a silent no-op: torchvision calls the module's function. So the head runs
+as it is, masks and keypoints included, and the two box losses are then replaced.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class BalancedRoIHeads(RoIHeads):
             softmax=True,
             names=("loss_classifier", "loss_box_reg"),
             generator=generator,
+            own_sampler=old.fg_bg_sampler,
         )
         return new
 
@@ -163,7 +165,7 @@ class BalancedRoIHeads(RoIHeads):
 
 
 class _Preview:
-    """The present predictions and losses of all proposals, from one pass without gradient, made when first asked for."""
+    """The present predictions and losses of all proposals, from a pass without gradient made when first asked for."""
 
     def __init__(self, heads: BalancedRoIHeads, boxes, matched, iou, labels, targets) -> None:
         self.heads, self.boxes, self.matched, self.iou, self.labels = heads, boxes, matched, iou, labels
@@ -231,6 +233,7 @@ class BalancedRPN(RegionProposalNetwork):
             softmax=False,
             names=("loss_objectness", "loss_rpn_box_reg"),
             generator=generator,
+            own_sampler=old.fg_bg_sampler,
         )
         return new
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,7 @@ class StageLoss(nn.Module):
         softmax: does the head predict a softmax with the background in column 0?
         names: of the class loss and the box loss in the detector's dict of losses.
         generator: for the sampler; None is torch's global one.
+        own_sampler: torchvision's sampler of this head, which says how many rows where the stage's does not.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class StageLoss(nn.Module):
         softmax: bool,
         names: tuple[str, str],
         generator: torch.Generator | None = None,
+        own_sampler: Any = None,
     ) -> None:
         super().__init__()
         stage = deepcopy(stage)
-        self.assign, self.sample, self.joint_loss = stage.assign, stage.sample, stage.joint_loss
+        self.assign, self.joint_loss = stage.assign, stage.joint_loss
+        self.sample = _sized(stage.sample, own_sampler)
         self.cls_loss = cls_loss if stage.cls_loss is None else stage.cls_loss
         self.box_loss = box_loss if stage.box_loss is None else stage.box_loss
         self.weigh = _as_tuple(stage.weigh)
@@ -193,6 +197,17 @@ def check_matched(matched: Tensor, candidates: int, truths: int, assigner: Calla
     if candidates and not (int(matched.min()) >= IGNORED and int(matched.max()) < max(truths, BACKGROUND + 1)):
         raise ValueError(f"{assigner!r}: expected rows in -2..{truths - 1} but got {matched.min()}..{matched.max()}")
     return matched
+
+
+def _sized(sampler: Callable | None, own: Any) -> Callable | None:
+    """The sampler with the detector's own numbers where its `count` or `positive_fraction` is None."""
+    numbers = {"count": "batch_size_per_image", "positive_fraction": "positive_fraction"}
+    open_ = {name: field for name, field in numbers.items() if getattr(sampler, name, 0) is None}
+    if not open_:
+        return sampler
+    if own is None:
+        raise ValueError(f"{sampler!r}: this head samples nothing by itself, so {' and '.join(open_)} must be given")
+    return replace(sampler, **{name: getattr(own, field) for name, field in open_.items()})
 
 
 def _as_tuple(part: Callable | tuple[Callable, ...] | None) -> tuple[Callable, ...]:

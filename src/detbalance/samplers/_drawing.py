@@ -11,7 +11,7 @@ from torch import Tensor
 from ..types import Candidates
 from ..weights.local_rank import rank_within
 
-__all__ = ["check", "draw", "present_loss", "shuffle_evenly"]
+__all__ = ["check", "decided", "draw", "is_count", "present_loss", "shuffle_evenly"]
 
 
 def check(name: str, value: Any, allowed: str, valid: bool) -> None:
@@ -23,6 +23,18 @@ def check(name: str, value: Any, allowed: str, valid: bool) -> None:
     """
     if not valid:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def is_count(value: Any) -> bool:
+    """Is it a positive integer?"""
+    return isinstance(value, int) and value > 0
+
+
+def decided(sampler: Any) -> tuple[int, float]:
+    """`count` and `positive_fraction` of a sampler; ValueError where they wait for a detector to be attached to."""
+    if sampler.count is None or sampler.positive_fraction is None:
+        raise ValueError(f"{sampler!r}: count and positive_fraction are the detector's own; attach it, or give them")
+    return sampler.count, sampler.positive_fraction
 
 
 def draw(rows: Int[Tensor, "N"], count: int, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..taxonomy import Imbalance
 from ..types import Candidates
-from ._drawing import check
+from ._drawing import check, decided, is_count
 from .instance_balanced import InstanceBalancedSampler
 from .iou_balanced import IoUBalancedSampler
 
@@ -23,12 +23,12 @@ __all__ = ["CombinedSampler"]
 class CombinedSampler:
     """Takes positives from one sampler and negatives from another, so that each kind gets the remedy that it needs.
 
-    Pang et al., section 3.1: the default is Libra R-CNN's pair, instance-balanced positives and IoU-balanced negatives.
-    `positive` is asked for `int(count * positive_fraction)` rows by its method
-    `positives(candidates, count, generator)`, and `negative` for the rest by its method
-    `negatives(candidates, count, generator)`; each gives that many or fewer, and its own `count` and fraction play no
-    part. `negative_positive_ub` bounds the negatives by so many a positive (images without positives count as having
-    one); None: no bound.
+    Pang et al., section 3.1: the default is Libra R-CNN's pair, instance-balanced positives and IoU-balanced
+    negatives. `positive` is asked for `int(count * positive_fraction)` rows by its method `positives(candidates,
+    count, generator)`, and `negative` for the rest by its method `negatives(candidates, count, generator)`; each
+    gives that many or fewer, and its own `count` and fraction play no part. None, for either, is the detector's
+    own, which `attach` fills in. `negative_positive_ub` bounds the negatives by so many a positive (images without
+    positives count as having one); None: no bound.
 
     Shapes: candidates of N rows -> (S,) rows, ascending, S <= count.
 
@@ -50,16 +50,17 @@ class CombinedSampler:
 
     positive: Callable = field(default_factory=InstanceBalancedSampler)
     negative: Callable = field(default_factory=IoUBalancedSampler)
-    count: int = 512
-    positive_fraction: float = 0.25
+    count: int | None = 512
+    positive_fraction: float | None = 0.25
     negative_positive_ub: float | None = None
 
     def __post_init__(self) -> None:
         bound = self.negative_positive_ub
         check("positive", self.positive, "a sampler with a method positives", hasattr(self.positive, "positives"))
         check("negative", self.negative, "a sampler with a method negatives", hasattr(self.negative, "negatives"))
-        check("count", self.count, "a positive integer", isinstance(self.count, int) and self.count > 0)
-        check("positive_fraction", self.positive_fraction, "in [0, 1]", 0 <= self.positive_fraction <= 1)
+        check("count", self.count, "a positive integer or None", self.count is None or is_count(self.count))
+        fraction = self.positive_fraction
+        check("positive_fraction", fraction, "in [0, 1] or None", fraction is None or 0 <= fraction <= 1)
         check("negative_positive_ub", bound, "None or 0 or more", bound is None or 0 <= bound < float("inf"))
 
     @property
@@ -68,8 +69,9 @@ class CombinedSampler:
         return any(getattr(part, "needs_predictions", False) for part in (self.positive, self.negative))
 
     def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
-        positives = self.positive.positives(candidates, int(self.count * self.positive_fraction), generator)
-        wanted = self.count - len(positives)
+        count, fraction = decided(self)
+        positives = self.positive.positives(candidates, int(count * fraction), generator)
+        wanted = count - len(positives)
         if self.negative_positive_ub is not None:
             wanted = min(wanted, int(self.negative_positive_ub * max(1, len(positives))))
         negatives = self.negative.negatives(candidates, wanted, generator)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..taxonomy import Imbalance
 from ..types import Candidates
-from ._drawing import check, draw
+from ._drawing import check, decided, draw, is_count
 
 __all__ = ["RandomSampler"]
 
@@ -22,7 +22,7 @@ class RandomSampler:
 
     Ren et al., section 3.1.3; review section 4.1.1. Of `count` rows an image at most `positive_fraction` are positive;
     missing positives are replaced by negatives. The default is the region head's 512 at 1:3; the proposal network has
-    `RandomSampler(count=256, positive_fraction=0.5)`.
+    `RandomSampler(count=256, positive_fraction=0.5)`. None, for either, is the detector's own, which `attach` fills in.
 
     Shapes: candidates of N rows -> (S,) rows, ascending, S <= count.
 
@@ -46,16 +46,18 @@ class RandomSampler:
     )
     needs_predictions: ClassVar[bool] = False
 
-    count: int = 512
-    positive_fraction: float = 0.25
+    count: int | None = 512
+    positive_fraction: float | None = 0.25
 
     def __post_init__(self) -> None:
-        check("count", self.count, "a positive integer", isinstance(self.count, int) and self.count > 0)
-        check("positive_fraction", self.positive_fraction, "in [0, 1]", 0 <= self.positive_fraction <= 1)
+        check("count", self.count, "a positive integer or None", self.count is None or is_count(self.count))
+        fraction = self.positive_fraction
+        check("positive_fraction", fraction, "in [0, 1] or None", fraction is None or 0 <= fraction <= 1)
 
     def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
-        positives = self.positives(candidates, int(self.count * self.positive_fraction), generator)
-        negatives = self.negatives(candidates, self.count - len(positives), generator)
+        count, fraction = decided(self)
+        positives = self.positives(candidates, int(count * fraction), generator)
+        negatives = self.negatives(candidates, count - len(positives), generator)
         return torch.cat((positives, negatives)).sort().values
 
     def positives(
