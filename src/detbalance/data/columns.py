@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from .errors import DataError
-from .files import MAX_EXPANSION, head, open_bytes
+from .files import MAX_EXPANSION, head, open_lines
 
 __all__ = ["Columns", "csv_header", "parquet_header", "read_csv", "read_parquet"]
 
@@ -70,7 +69,7 @@ def read_csv(path: Path, texts: Iterable[str], numbers: Iterable[str]) -> Column
 
 def _chunks(path: Path, separator: str, width: int) -> Iterator[list[list[str]]]:
     """Rows below the header, many at a time, each filled up to the width of the table; empty lines left out."""
-    with _text(path) as file:
+    with open_lines(path) as file:
         reader = csv.reader(file, delimiter=separator)
         try:
             next(reader)
@@ -78,12 +77,6 @@ def _chunks(path: Path, separator: str, width: int) -> Iterator[list[list[str]]]
                 yield [row + [""] * (width - len(row)) for row in rows if row]
         except csv.Error as error:
             raise DataError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
-
-
-def _text(path: Path) -> io.TextIOBase:
-    if head(path, 2) == b"\x1f\x8b":
-        return io.TextIOWrapper(io.BytesIO(open_bytes(path)), "utf-8-sig", "replace", newline="")
-    return open(path, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _numbers(cells: list[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ __all__ = [
     "head",
     "image_size",
     "open_bytes",
+    "open_lines",
     "open_text",
     "split_lists",
     "split_name",
@@ -78,6 +80,15 @@ def head(path: Path, size: int = 4096) -> bytes:
 def open_text(path: Path) -> str:
     """The contents of a text file; bytes that are not UTF-8 are replaced, a byte order mark is dropped."""
     return open_bytes(path).decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def open_lines(path: Path) -> io.TextIOBase:
+    """A text file to be read line by line: streamed if it is plain, unpacked first if it is gzip."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return io.TextIOWrapper(io.BytesIO(open_bytes(path)), "utf-8-sig", "replace", newline="")
+    return open(path, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def split_name(*texts: str) -> str:

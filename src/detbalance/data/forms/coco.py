@@ -10,6 +10,7 @@ import numpy as np
 
 from ..annotations import Annotations
 from ..draft import Draft
+from ..errors import DataError
 from ..files import files_with, head, open_bytes, split_name, subfolders
 from ..rules import Log
 from .coco_records import Category, Id, Image, Label, NotCocoError, decode
