@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,124 +15,12 @@ from .scoring.curves import false_positives, score_by_iou
 from .scoring.lrp import optimal_lrp
 from .scoring.matching import IOU_THRESHOLDS, ClassMatches, matches_of, run_hotcoco
 from .scoring.resampling import resampled_tide
+from .scoring.result import GROUPS, METRICS, Evaluation
 from .scoring.tide import repaired
 
 __all__ = ["GROUPS", "METRICS", "Evaluation", "evaluate", "false_positives", "frequency_groups", "score_by_iou"]
 
-METRICS: dict[str, str] = {
-    "AP": "ap",
-    "AP50": "ap50",
-    "AP75": "ap75",
-    "AP90": "ap90",
-    "AP_small": "ap_small",
-    "AP_medium": "ap_medium",
-    "AP_large": "ap_large",
-    "AP_rare": "ap_rare",
-    "AP_common": "ap_common",
-    "AP_frequent": "ap_frequent",
-    "AR1": "ar1",
-    "AR10": "ar10",
-    "AR": "ar",
-    "AR_small": "ar_small",
-    "AR_medium": "ar_medium",
-    "AR_large": "ar_large",
-    "oLRP": "olrp",
-    "oLRP_Loc": "olrp_loc",
-    "oLRP_FP": "olrp_fp",
-    "oLRP_FN": "olrp_fn",
-}
-"""name in tables and files -> field of `Evaluation`"""
-
-GROUPS = ("rare", "common", "frequent")
 _SIZES = ("all", "small", "medium", "large")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The figures of one run; None where the test set has no object of the kind. All AP and AR lie in [0, 1]."""
-
-    images: int
-    objects: int
-    """objects to be found: crowds and difficult ones left out"""
-    detections: int
-    ap: float | None
-    """mean over IoU .50:.05:.95 and classes"""
-    ap50: float | None
-    ap75: float | None
-    ap90: float | None
-    ap_small: float | None
-    """area below 32^2 pixels"""
-    ap_medium: float | None
-    ap_large: float | None
-    """area above 96^2 pixels"""
-    ap_rare: float | None
-    """mean over the classes of the group"""
-    ap_common: float | None
-    ap_frequent: float | None
-    ar1: float | None
-    """recall with one detection an image and class, mean over IoU and classes; None under LVIS's rules"""
-    ar10: float | None
-    ar: float | None
-    """recall with all detections (100 an image and class; LVIS: 300 an image)"""
-    ar_small: float | None
-    ar_medium: float | None
-    ar_large: float | None
-    olrp: float | None
-    """optimal localisation-recall-precision error, mean over classes: 0 is perfect, 1 finds nothing"""
-    olrp_loc: float | None
-    olrp_fp: float | None
-    olrp_fn: float | None
-    by_class: dict[str, dict[str, Any]]
-    """class -> AP, AP50, AP75, oLRP, its Loc, FP and FN, the score `threshold` that attains it, train_boxes,
-    train_images, test_boxes, group"""
-    by_frequency: dict[str, dict[str, Any]]
-    """group -> AP, number of classes"""
-    tide: dict[str, float | None]
-    """error -> AP50 lost to it: Cls, Loc, Both, Dupe, Bkg, Miss, FP, FN"""
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values; the summary figures lie under "metrics" by their usual names."""
-        values = asdict(self)
-        metrics = {name: values.pop(field) for name, field in METRICS.items()}
-        return {"metrics": metrics, **values}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Evaluation:
-        """The evaluation that `to_json` has written."""
-        rest = {name: value for name, value in values.items() if name != "metrics"}
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted((set(rest) - known) | (set(values["metrics"]) - set(METRICS))):
-            raise ValueError(f"expected the keys of an evaluation but got {', '.join(unknown)}")
-        return cls(**{METRICS[name]: value for name, value in values["metrics"].items()}, **rest)
-
-    def table(self) -> Any:
-        """The figures as rich tables: overall, what is lost to each error, and class by class."""
-        from rich.console import Group
-        from rich.table import Table
-
-        overall = Table(title="overall")
-        for name in METRICS:
-            overall.add_column(name, justify="right")
-        overall.add_row(*(_percent(getattr(self, field)) for field in METRICS.values()))
-        errors = Table(title="AP50 lost to each error (TIDE)")
-        for name in self.tide:
-            errors.add_column(name, justify="right")
-        errors.add_row(*(_percent(value) for value in self.tide.values()))
-        classes = Table("class", "group", title="by class")
-        for name in _SHARES + _COUNTS:
-            classes.add_column(name.replace("_", " "), justify="right")
-        for name, row in self.by_class.items():
-            shown = (_percent(row[key]) for key in _SHARES), (str(row[key]) for key in _COUNTS)
-            classes.add_row(name, row["group"], *shown[0], *shown[1])
-        return Group(overall, errors, classes)
-
-
-_SHARES = ("AP", "AP50", "AP75", "oLRP", "Loc", "FP", "FN")
-_COUNTS = ("train_boxes", "test_boxes")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def evaluate(
@@ -157,7 +44,7 @@ def evaluate(
     if training.classes != annotations.classes:
         raise ValueError(f"expected training to have the classes {annotations.classes} but got {training.classes}")
     coco = run_hotcoco(annotations, found)
-    table = matches_of(coco, annotations, found)
+    table = matches_of(coco, annotations, found)["all"]
     groups = frequency_groups(training, edges=edges)
     lrp = [optimal_lrp(matches) for matches in table]
     objects = [int(matches.objects.sum()) for matches in table]

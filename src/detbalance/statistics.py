@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy import stats
 
-from .evaluation import GROUPS
-from .scoring.resampling import resampled_ap, resampled_lrp, resampled_tide
+from .scoring.metrics import metric_values
 from .scoring.table import MatchTable
-from .scoring.tide import ERRORS
 
 __all__ = ["Interval", "Summary", "interval", "paired_interval", "paired_intervals", "resample", "summarise"]
-
-_THRESHOLDS = {"AP50": 0, "AP75": 5, "AP90": 8}
-_SIZES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def resample(
     images = count.pop()
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     weights = np.concatenate((np.ones((1, images), np.int64), drawn))
-    values = [_values(run, metrics, groups, weights) for run in runs]
+    values = [metric_values(run, metrics, groups, weights) for run in runs]
     return {metric: np.stack([value[metric] for value in values]) for metric in metrics}
 
 
@@ -131,8 +125,8 @@ def interval(
     of the draws would be far too narrow. With one seed the interval speaks of the test images alone.
     """
     difference = remedy - baseline
+    mean = float(difference[:, 0].mean())
     difference = difference[:, ~np.isnan(difference).any(0)]
-    mean = float((remedy - baseline)[:, 0].mean())
     if np.isnan(mean) or difference.shape[1] < 2:
         return None
     runs = len(difference)
@@ -151,65 +145,3 @@ def _freedom(observed: np.ndarray, variance: float, images: int) -> float:
         return of_images
     seeds = min(float(observed.var(ddof=1)) / len(observed), variance)
     return variance**2 / (seeds**2 / (len(observed) - 1) + (variance - seeds) ** 2 / of_images)
-
-
-def _values(
-    run: MatchTable, metrics: Sequence[str], groups: Sequence[str] | None, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """metric -> (N,) of one run. What several metrics need is resampled once."""
-
-    @cache
-    def table(area: str) -> np.ndarray:  # (N, K, T)
-        return np.stack([resampled_ap(matches, weights) for matches in run.areas[area]], axis=1)
-
-    @cache
-    def lrp() -> np.ndarray:  # (N, K, 1)
-        return np.stack([resampled_lrp(matches, weights) for matches in run.areas["all"]], axis=1)
-
-    @cache
-    def tide() -> dict[str, np.ndarray]:
-        return resampled_tide(run.areas["all"], run.repaired, weights)
-
-    def value(metric: str) -> np.ndarray:
-        base, part, name = _parsed(metric, run.classes, groups)
-        if base == "TIDE":
-            return tide()[name]
-        chosen = _chosen(part, name, run.classes, groups)
-        if base == "oLRP":
-            return _mean(lrp()[:, chosen])
-        cells = table(part if part in _SIZES else "all")[:, chosen]
-        return _mean(cells if base == "AP" else cells[:, :, [_THRESHOLDS[base]]])
-
-    return {metric: value(metric) for metric in metrics}
-
-
-def _parsed(metric: str, classes: tuple[str, ...], groups: Sequence[str] | None) -> tuple[str, str, str]:
-    """("AP", "small", ""), ("AP50", "", "cat") or ("TIDE", "", "Cls"); ValueError for what is no metric."""
-    head, _, name = metric.partition("/")
-    base, _, part = head.partition("_")
-    names = ERRORS if base == "TIDE" else ("", *classes)
-    parts = ("", *_SIZES, *GROUPS) if base == "AP" and not name else ("",)
-    if base not in ("AP", *_THRESHOLDS, "oLRP", "TIDE") or part not in parts or name not in names:
-        raise ValueError(
-            "expected a metric such as 'AP', 'AP50', 'AP_small', 'AP_rare', 'oLRP', 'TIDE/Cls' or 'AP/NAME' with a "
-            f"class of {', '.join(classes)}, but got {metric!r}"
-        )
-    if part in GROUPS and (groups is None or len(groups) != len(classes)):
-        raise ValueError(f"expected groups with one name for each of {len(classes)} classes for {metric!r}")
-    return base, part, name
-
-
-def _chosen(part: str, name: str, classes: tuple[str, ...], groups: Sequence[str] | None) -> np.ndarray:
-    """Rows of the classes that a metric speaks of."""
-    if name:
-        return np.array([classes.index(name)])
-    if part in GROUPS:
-        return np.flatnonzero(np.asarray(groups) == part)
-    return np.arange(len(classes))
-
-
-def _mean(cells: np.ndarray) -> np.ndarray:
-    """(N,) mean over the classes and thresholds that exist; NaN where none does."""
-    exists = ~np.isnan(cells)
-    count = exists.sum((1, 2))
-    return np.where(exists, cells, 0.0).sum((1, 2)) / np.where(count, count, np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -52,15 +53,18 @@ class ClassMatches:
 
 
 def matches_of(
-    coco: COCOeval, annotations: Annotations, predictions: Predictions, *, area: str = "all"
-) -> tuple[ClassMatches, ...]:
-    """The matches of every class, for objects of one range of sizes, out of what `run_hotcoco` has found."""
-    cells: dict[int, list[dict]] = {}
-    for cell in coco.eval_imgs:
-        if cell is not None and tuple(cell["aRng"]) == AREAS[area]:
-            cells.setdefault(cell["category_id"], []).append(cell)
+    coco: COCOeval, annotations: Annotations, predictions: Predictions, *, areas: Sequence[str] = ("all",)
+) -> dict[str, tuple[ClassMatches, ...]]:
+    """The matches of every class, for objects of each range of sizes, out of what `run_hotcoco` has found."""
+    cells: dict[tuple, list[dict]] = {}
+    for cell in coco.eval_imgs:  # built anew at every access
+        if cell is not None:
+            cells.setdefault((*cell["aRng"], cell["category_id"]), []).append(cell)
     labels = range(1, len(annotations.classes) + 1)
-    return tuple(_class_matches(cells.get(label, []), annotations, predictions) for label in labels)
+    return {
+        area: tuple(_class_matches(cells.get((*AREAS[area], k), []), annotations, predictions) for k in labels)
+        for area in areas
+    }
 
 
 def _class_matches(cells: list[dict], annotations: Annotations, predictions: Predictions) -> ClassMatches:

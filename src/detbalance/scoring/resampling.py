@@ -54,9 +54,10 @@ def _in_chunks(function, matches: ClassMatches, weights: np.ndarray) -> np.ndarr
 def _ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
     objects = (weights @ matches.objects)[:, None]
     counted, seen = None, None
-    drawn = weights[:, matches.image].astype(np.int32)
+    end = int(np.flatnonzero(matches.hit.any(0)).max(initial=-1)) + 1  # what follows the last hit changes nothing
+    drawn = weights[:, matches.image[:end]].astype(np.int32)
     result = np.zeros((len(weights), len(matches.hit)))
-    for t, (hit, ignored) in enumerate(zip(matches.hit, matches.ignored)):
+    for t, (hit, ignored) in enumerate(zip(matches.hit[:, :end], matches.ignored[:, :end])):
         if counted is None or (counted == ignored).any():  # most often the same at every threshold
             counted = ~ignored
             seen = np.cumsum(drawn[:, counted], axis=1, dtype=np.int32)

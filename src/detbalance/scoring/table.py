@@ -30,5 +30,5 @@ class MatchTable:
         """Match predictions with annotations under COCO's rules (LVIS's where the annotations are LVIS's)."""
         found = load_predictions(predictions, annotations)
         coco = run_hotcoco(annotations, found)
-        areas = {area: matches_of(coco, annotations, found, area=area) for area in AREAS}
+        areas = matches_of(coco, annotations, found, areas=tuple(AREAS))
         return cls(annotations.classes, len(annotations), areas, repaired(annotations, found, areas["all"]))
