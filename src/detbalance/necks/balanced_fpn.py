@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..taxonomy import Imbalance
+from ._resize import resize
 from .fpn import FPN
 from .nonlocal_block import NonLocal
 
@@ -64,15 +64,6 @@ class BalancedFPN(FPN):
         mean = torch.stack([resize(m, size) for m in maps]).mean(0)
         shared = self.refine(mean)
         return OrderedDict((name, m + resize(shared, m.shape[-2:])) for name, m in pyramid.items())
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """To a smaller size by max-pooling, to a larger one by nearest neighbour; unchanged at the same size."""
-    if x.shape[-2:] == torch.Size(size):
-        return x
-    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
-        return F.adaptive_max_pool2d(x, size)
-    return F.interpolate(x, size=size, mode="nearest")
 
 
 def _convolution(channels: int) -> nn.Conv2d:
