@@ -98,9 +98,9 @@ def test_baseline_is_torchvision(builder, empty):
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_state_dict_and_inference_stay(builder):
-    plain, treated = build(builder), attach(build(builder), Recipe(name="baseline"))
+    plain, treated = build(builder).float(), attach(build(builder), Recipe(name="baseline")).float()
     assert list(plain.state_dict()) == list(treated.state_dict())
-    images, _ = batch()
+    images = [image.float() for image in batch()[0]]
     with torch.no_grad():
         for ours, theirs in zip(treated.eval()(images), plain.eval()(images)):
             assert ours.keys() == theirs.keys()
@@ -136,7 +136,7 @@ def test_a_filled_slot_changes_its_loss_alone(builder):
     losses, _ = run(build(builder), *batch())
     ours, _ = run(treated, *batch())
     for other, loss in losses.items():
-        same = torch.allclose(ours[other], loss, rtol=1e-6, atol=1e-6)
+        same = torch.allclose(ours[other].double(), loss.double(), rtol=1e-6, atol=1e-6)
         assert same is (other != name), other
 
 

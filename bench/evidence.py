@@ -1,0 +1,253 @@
+"""Evidence that accumulates: a list of comparisons, each kept as a small JSON file under docs/evidence.
+
+Finished runs are never repeated: the script can be stopped at any time and started again, here or on a larger machine.
+
+    python bench/evidence.py                       what fits: every experiment that is not done, in order
+    python bench/evidence.py --list                what is done and what is left
+    python bench/evidence.py --only bccd-retinanet one of them
+    python bench/evidence.py --tables              only write the tables in docs/evidence.md anew
+
+The real datasets are looked for in ../shared/data (or --data); an experiment whose data are absent is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detbalance.comparison import compare
+from detbalance.data.annotations import Annotations
+from detbalance.data.readers import read
+from detbalance.data.synthetic import Dials, make_dataset
+from detbalance.training import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+EVIDENCE = ROOT / "docs" / "evidence"
+TALK = ("baseline", "iou_balanced", "instance_balanced", "libra_sampling", "isr", "carl", "pisa")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One comparison: which data, detector and recipes, over how many seeds."""
+
+    name: str
+    data: str
+    """folder under the data root, or "synthetic" """
+    recipes: tuple[str, ...]
+    settings: Settings
+    seeds: int = 3
+    dials: Dials | None = None
+    """of the generated data"""
+    note: str = ""
+    """what the experiment asks, in a sentence for the tables"""
+    images: int = field(default=600)
+    """of the generated data"""
+
+
+NANO = Settings(epochs=18)
+FRCNN = Settings(detector="faster_rcnn", epochs=18)
+
+EXPERIMENTS = (
+    Experiment(
+        name="bccd-retinanet",
+        data="bccd",
+        recipes=("baseline", "libra", "pisa"),
+        settings=NANO,
+        note="Blood cells, three classes at 11 to 1.",
+    ),
+    Experiment(
+        name="facemask-retinanet",
+        data="facemask",
+        recipes=("baseline", "libra", "pisa"),
+        settings=Settings(image_size=(240, 320), epochs=12),
+        note="Face masks: skewed classes, two thirds of the boxes small.",
+    ),
+    Experiment(
+        name="chess-retinanet",
+        data="chess",
+        recipes=("baseline", "libra", "pisa"),
+        settings=Settings(image_size=(192, 288), epochs=30),
+        note="Chess pieces, twelve classes.",
+    ),
+    Experiment(
+        name="bccd-faster_rcnn",
+        data="bccd",
+        recipes=("baseline", "libra", "pisa"),
+        settings=FRCNN,
+        note="The same blood cells under a two-stage detector.",
+    ),
+    Experiment(
+        name="bccd-faster_rcnn-parts",
+        data="bccd",
+        recipes=TALK,
+        settings=FRCNN,
+        note="The parts of Libra's sampling and of PISA, each alone, as in the authors' ablation.",
+    ),
+    Experiment(
+        name="bccd-retinanet-sampling",
+        data="bccd",
+        recipes=("baseline", "cross_entropy", "ohem", "hard_negatives", "balanced_l1", "balanced_fpn", "isr_p", "carl"),
+        settings=NANO,
+        note="Hard sampling in place of the focal loss, and the parts of Libra and PISA, in a one-stage detector.",
+    ),
+    Experiment(
+        name="synthetic-lookalikes-retinanet",
+        data="synthetic",
+        recipes=("baseline", "cross_entropy", "ohem", "hard_negatives", "libra", "pisa"),
+        settings=NANO,
+        dials=Dials(lookalikes=1.5, objects_per_image=2.0),
+        note="Generated data with a strong foreground-background dial.",
+    ),
+)
+
+
+def dataset(experiment: Experiment, root: Path, runs: Path) -> Annotations | None:
+    """The experiment's data; None where they are not on this machine."""
+    if experiment.data == "synthetic":
+        return make_dataset(runs / "data" / experiment.name, images=experiment.images, dials=experiment.dials)
+    folder = root / experiment.data
+    return read(folder, strict=True) if folder.is_dir() else None
+
+
+def run(experiment: Experiment, root: Path, runs: Path) -> None:
+    """Run one experiment to its end and keep what matters of it."""
+    data = dataset(experiment, root, runs)
+    if data is None:
+        print(f"{experiment.name}: left out, {root / experiment.data} is not there")
+        return
+    shown = [0.0]
+
+    def progress(name: str, seed: int, step: int, steps: int, losses: dict[str, float]) -> None:
+        if time.monotonic() - shown[0] > 15 or step == steps:
+            shown[0] = time.monotonic()
+            print(f"\r{experiment.name}: {name} seed {seed}, step {step}/{steps}   ", end="", flush=True)
+
+    result = compare(
+        data,
+        experiment.recipes,
+        seeds=experiment.seeds,
+        settings=experiment.settings,
+        folder=runs / experiment.name,
+        progress=progress,
+    )
+    print()
+    keep(experiment, result.results)
+    from rich import print as show
+
+    show(result.table())
+
+
+def keep(experiment: Experiment, results: dict) -> None:
+    """Write the figures, without pictures, curves and names of folders, so that the file stays small."""
+    kept = {key: value for key, value in results.items() if key not in ("examples",)}
+    kept["note"] = experiment.note
+    kept["dataset"] = {**results["dataset"], "source": experiment.data}
+    for recipe in kept["recipes"].values():
+        recipe["runs"] = [
+            {key: run[key] for key in ("seed", "status", "error", "train_seconds") if key in run}
+            for run in recipe["runs"]
+        ]
+    EVIDENCE.mkdir(parents=True, exist_ok=True)
+    (EVIDENCE / f"{experiment.name}.json").write_text(json.dumps(rounded(kept), indent=1) + "\n")
+
+
+def rounded(value):
+    """Numbers to five places: what is beyond is noise, and bytes."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return value
+
+
+def tables() -> None:
+    """docs/evidence.md from the stored JSON files."""
+    lines = [
+        "# Evidence",
+        "",
+        "Each table is one comparison: the same images, epochs and seeds for every recipe. AP in points (0 to 100), mean",
+        "and standard deviation over the seeds; the difference to the baseline with its paired 95 % interval over seeds",
+        "and resampled test images. An interval that holds zero says that the run cannot tell. Rendered by",
+        "`python bench/evidence.py --tables` from the files in docs/evidence.",
+        "",
+    ]
+    for experiment in EXPERIMENTS:
+        path = EVIDENCE / f"{experiment.name}.json"
+        lines += (
+            table(json.loads(path.read_text())) if path.exists() else [f"## {experiment.name}", "", "Not run yet.", ""]
+        )
+    (ROOT / "docs" / "evidence.md").write_text("\n".join(lines))
+
+
+def table(record: dict) -> list[str]:
+    """One comparison in Markdown, with a sentence on every remedy."""
+
+    def points(value, sign=""):
+        return "-" if value is None else f"{100 * value:{sign}.1f}"
+
+    settings, data = record["settings"], record["dataset"]
+    lines = [
+        f"## {data['source']}, {record['detector']} {record['size']}",
+        "",
+        f"{record['note']} {data['train']['images']} training and {data['test']['images']} test images, "
+        f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
+        f"{len(record['seeds'])} seeds.",
+        "",
+        "| recipe | AP | difference | AP50 | AP75 | AP90 | small | medium | large | training, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    sentences = []
+    for name, recipe in record["recipes"].items():
+        metrics, done = recipe["metrics"], [run for run in recipe["runs"] if run["status"] == "done"]
+        if not done:
+            lines.append(f"| {name} | failed | | | | | | | | |")
+            continue
+        ap, gap = metrics["AP"], metrics["AP"]["difference"]
+        spread = "" if ap["spread"] is None else f" ± {points(ap['spread'])}"
+        shown = (
+            "" if gap is None else f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]"
+        )
+        rest = (points(metrics[m]["mean"]) for m in ("AP50", "AP75", "AP90", "AP_small", "AP_medium", "AP_large"))
+        seconds = sorted(run["train_seconds"] for run in done)[len(done) // 2]
+        lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} | {seconds:.0f} |")
+        if gap is not None:
+            sentences.append(f"- `{name}`: {verdict(gap)}")
+    return [*lines, "", *sentences, ""]
+
+
+def verdict(gap: dict) -> str:
+    """What the interval allows to say."""
+    if gap["low"] > 0:
+        return "helps here."
+    if gap["high"] < 0:
+        return "harms here."
+    return "no difference that these seeds and images could show."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "evidence")
+    parser.add_argument("--only", default="", help="names, with commas")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--tables", action="store_true")
+    options = parser.parse_args()
+    chosen = [e for e in EXPERIMENTS if not options.only or e.name in options.only.split(",")]
+    for experiment in chosen:
+        done = (EVIDENCE / f"{experiment.name}.json").exists()
+        if options.list:
+            print(f"{'done' if done else 'left':5s} {experiment.name}")
+        elif not options.tables and (not done or options.only):
+            run(experiment, options.data, options.runs)
+            tables()
+    if options.tables:
+        tables()
+
+
+if __name__ == "__main__":
+    main()
