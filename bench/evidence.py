@@ -170,9 +170,9 @@ def tables() -> None:
     lines = [
         "# Evidence",
         "",
-        "Each table is one comparison: the same images, epochs and seeds for every recipe. AP in points (0 to 100), mean",
-        "and standard deviation over the seeds; the difference to the baseline with its paired 95 % interval over seeds",
-        "and resampled test images. An interval that holds zero says that the run cannot tell. Rendered by",
+        "Each table is one comparison: the same images, epochs and seeds for every recipe. AP in points (0 to 100),",
+        "mean and standard deviation over the seeds; the difference to the baseline with its paired 95 % interval over",
+        "seeds and resampled test images. An interval that holds zero says that the runs cannot tell. Rendered by",
         "`python bench/evidence.py --tables` from the files in docs/evidence.",
         "",
     ]
