@@ -47,8 +47,8 @@ class Experiment:
     """of the generated data"""
 
 
-NANO = Settings(epochs=18)
-FRCNN = Settings(detector="faster_rcnn", epochs=18)
+NANO = Settings()
+FRCNN = Settings(detector="faster_rcnn")
 
 EXPERIMENTS = (
     Experiment(

@@ -112,8 +112,8 @@ def run(
     size: SizeOption = Size.nano,
     image_size: ImageSize = "192x256",
     epochs: Epochs = 15,
-    batch_size: BatchSize = 8,
-    lr: Rate = 0.0,
+    batch_size: BatchSize = 4,
+    lr: Rate = 2e-3,
     seeds: Seeds = 3,
     out: Annotated[
         Path | None, typer.Option(help="Folder for runs and report; default runs/NAME-DETECTOR-SIZE.")
@@ -180,8 +180,8 @@ def train(
     size: SizeOption = Size.nano,
     image_size: ImageSize = "192x256",
     epochs: Epochs = 15,
-    batch_size: BatchSize = 8,
-    lr: Rate = 0.0,
+    batch_size: BatchSize = 4,
+    lr: Rate = 2e-3,
     seed: Annotated[int, typer.Option(help="Of weights, data order and augmentation.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME-DETECTOR-SIZE/RECIPE/seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run that stands in the folder.")] = True,
@@ -293,8 +293,8 @@ def compare(
     size: SizeOption = Size.nano,
     image_size: ImageSize = "192x256",
     epochs: Epochs = 15,
-    batch_size: BatchSize = 8,
-    lr: Rate = 0.0,
+    batch_size: BatchSize = 4,
+    lr: Rate = 2e-3,
     out: Annotated[
         Path | None, typer.Option(help="Folder for runs and report; default runs/NAME-DETECTOR-SIZE.")
     ] = None,

@@ -42,17 +42,17 @@ class Settings:
     image_size: tuple[int, int] = (192, 256)
     """height and width that images are scaled into, keeping their shape"""
     epochs: int = 15
-    batch_size: int = 8
+    batch_size: int = 4
     """images a step, over all processes"""
     optimizer: str = "adamw"
     """"adamw" or "sgd" """
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
     """of SGD"""
     warmup: float = 0.1
     """share of the steps over which the rate rises; then it falls by a half cosine to a hundredth"""
-    clip: float = 10.0
+    clip: float = 1.0
     """largest norm of the gradient; 0 for none"""
     seed: int = 0
     weights: str | None = None

@@ -133,7 +133,7 @@ class BalancedRoIHeads(RoIHeads):
 
     def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou) -> Samples:
         label = torch.cat(labels)
-        regression = regression.reshape(len(label), -1, 4)
+        regression = regression.reshape(len(label), regression.shape[1] // 4, 4)
         if regression.shape[1] > 1:
             # Background rows are shown the box of the class that they resemble most.
             column = torch.where(label > 0, label, logits.detach()[:, 1:].argmax(1) + 1)
