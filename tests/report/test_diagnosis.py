@@ -3,8 +3,6 @@
 import re
 from types import SimpleNamespace
 
-import pytest
-
 from detbalance import report
 from detbalance.diagnosis import diagnose
 from detbalance.diagnosis.finding import Finding, Severity, Table
@@ -93,16 +91,23 @@ def test_two_datasets_stand_side_by_side(diagnosis):
 def test_side_by_side_keeps_keys_of_both():
     one = Table("t", ("class", "boxes"), (("a", 1), ("b", 2)), "bar", log=True)
     two = Table("t", ("class", "boxes"), (("b", 5), ("c", 6)), "bar")
-    both = side_by_side(one, two, ("x", "y"))
+    (both,) = side_by_side(one, two, ("x", "y"))
     assert both.columns == ("class", "boxes, x", "boxes, y")
     assert both.rows == (("a", 1, None), ("b", 2, 5), ("c", None, 6))
     assert both.log
 
 
-@pytest.mark.parametrize("other", [None, Table("t", ("a", "b", "c"), (), "bar")])
-def test_side_by_side_leaves_alone_what_does_not_match(other):
-    one = Table("t", ("class", "boxes"), (("a", 1),), "bar")
-    assert side_by_side(one, other, ("x", "y")) is one
+def test_what_cannot_share_a_chart_gets_two():
+    heat = Table("t", ("x", "y", "value"), ((0, 0, 1),), "heatmap")
+    assert [t.title for t in side_by_side(heat, heat, ("a", "b"))] == ["t, a", "t, b"]
+    assert side_by_side(heat, None, ("a", "b")) == [heat]
+    assert side_by_side(heat, Table("t", ("x", "value"), ()), ("a", "b")) == [heat]
+
+
+def test_splits_of_one_dataset_are_called_by_their_names(diagnosis):
+    diagnosis.dataset["splits"] = {"train": 9}
+    diagnosis.against = SimpleNamespace(findings=(), dataset={"source": "data/bccd", "splits": {"test": 4}})
+    assert context_of(diagnosis)["against"]["names"] == ("bccd train", "bccd test")
 
 
 def test_datasets_of_one_name_are_told_apart(diagnosis):

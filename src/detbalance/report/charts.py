@@ -15,6 +15,8 @@ __all__ = ["Chart", "Series", "colour", "is_numeric", "label", "lines", "ticks",
 
 COLOURS = 8
 """series colours in the style sheet"""
+CROWDED = 24
+"""bars that need the whole width of the page"""
 LABELS = 40
 """labels that fit below a chart; with more, every second or third is written"""
 
@@ -33,7 +35,10 @@ class Chart:
     @property
     def wide(self) -> bool:
         """Does it need the whole width of the page?"""
-        return len(self.columns) > 5 or (self.figure is not None and len(self.rows) > 24)
+        if self.figure is None:
+            return len(self.columns) > 5
+        first = self.figure["data"][0]
+        return first["type"] == "bar" and first["orientation"] == "v" and len(first["x"]) > CROWDED
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -79,11 +80,13 @@ def context_of(diagnosis: Any) -> dict[str, Any]:
 
 def _names(diagnosis: Any, against: Any) -> tuple[str, str]:
     """Short names of the dataset and of the one that stands beside it; distinct."""
-    first, second = (PurePath(str((getattr(d, "dataset", None) or {}).get("source", ""))) for d in (diagnosis, against))
-    names = first.name or "Dataset", second.name or "other"
-    if names[0] == names[1] and against is not None:
-        names = f"{first.parent.name}/{names[0]}", f"{second.parent.name}/{names[1]}"
-    return names if names[0] != names[1] else (names[0], f"{names[1]} (other)")
+    facts = [getattr(d, "dataset", None) or {} for d in (diagnosis, against)]
+    paths = [PurePath(str(f.get("source", ""))) for f in facts]
+    splits = [" ".join(f.get("splits") or ()) if len(f.get("splits") or ()) == 1 else "" for f in facts]
+    names = [f"{path.name or 'Dataset'} {split}".strip() for path, split in zip(paths, splits)]
+    if against is not None and names[0] == names[1]:
+        names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names)]
+    return names[0], names[1] if names[0] != names[1] else f"{names[1]} (other)"
 
 
 def _facts(dataset: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -95,7 +98,7 @@ def _facts(dataset: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _lead(problems: Sequence[dict]) -> str:
     measured = [q for q in problems if q["value"] is not None]
-    bad = [q["title"].lower().replace("iou", "IoU") for q in measured if q["kind"] in ("strong", "extreme")]
+    bad = [q["name"] for q in measured if q["kind"] in ("strong", "extreme")]
     unmeasured = len(problems) - len(measured)
     rest = f" {unmeasured} of the eight need a model or a training log to be measured." if unmeasured else ""
     if not bad:
@@ -115,6 +118,7 @@ def _problem(
     needs = _needs(head) or "Nothing of what was given measures this problem."
     return {
         "id": "problem-" + problem.name.lower().replace("_", "-"),
+        "name": problem.value,
         "title": problem.value[0].upper() + problem.value[1:],
         "family": problem.family.value,
         "section": problem.section,
@@ -151,7 +155,9 @@ def _finding(finding: Finding, other: Finding | None, names: tuple[str, str]) ->
         "summary": finding.summary,
         "needs": _needs(finding),
         "affected": finding.affected,
-        "charts": [from_table(side_by_side(table, beside.get(table.title), names)) for table in finding.tables],
+        "charts": [
+            from_table(t) for table in finding.tables for t in side_by_side(table, beside.get(table.title), names)
+        ],
     }
 
 
@@ -168,14 +174,15 @@ def _partner(finding: Finding, others: Iterable[Finding]) -> Finding | None:
     )
 
 
-def side_by_side(table: Table, other: Table | None, names: tuple[str, str]) -> Table:
-    """One table of two datasets; tables of several columns, which would be hard to read so, stay as they are."""
-    if other is None or table.chart not in ("bar", "line") or not len(table.columns) == len(other.columns) == 2:
-        return table
+def side_by_side(table: Table, other: Table | None, names: tuple[str, str]) -> list[Table]:
+    """The tables of two datasets: as one where each has a single series, else one after the other."""
+    if other is None or table.columns != other.columns:
+        return [table]
+    if table.chart not in ("bar", "line") or len(table.columns) != 2:
+        return [replace(t, title=f"{t.title}, {name}") for t, name in zip((table, other), names)]
     here, there = dict(table.rows), dict(other.rows)
     rows = tuple((key, here.get(key), there.get(key)) for key in dict.fromkeys((*here, *there)))
-    columns = (table.columns[0], *(f"{table.columns[1]}, {name}" for name in names))
-    return Table(table.title, columns, rows, chart=table.chart, log=table.log, note=table.note)
+    return [replace(table, columns=(table.columns[0], *(f"{table.columns[1]}, {name}" for name in names)), rows=rows)]
 
 
 def _against(diagnosis: Any, against: Any, names: tuple[str, str]) -> dict[str, Any]:

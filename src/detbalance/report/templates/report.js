@@ -46,7 +46,7 @@
   const draw = (chart, width = chart.element.clientWidth) => {
     const spec = resolve(chart.spec);
     const layout = { height: 320, ...spec.layout, template: template() };
-    if (width) layout.width = width;
+    if (width) layout.width = layout.yaxis?.scaleanchor ? Math.min(width, 1.2 * layout.height) : width;
     Plotly.react(chart.element, spec.data, layout, CONFIG);
     chart.drawn = true;
     chart.width = width;
