@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -491,3 +492,18 @@ def test_make_dataset_refuses_bad_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(tmp_path / "d", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_documentation_states_every_dial():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "synthetic.md").read_text("utf-8")
+    for name, dial in DIALS.items():
+        default = getattr(Dials.balanced(), name)
+        cells = (
+            f"`{name}`",
+            f"{default:g}",
+            f"{dial.low:g} .. {dial.high:g}",
+            dial.imbalance.value,
+            dial.help,
+            dial.lowers,
+        )
+        assert f"| {' | '.join(cells)} |" in text
