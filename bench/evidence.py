@@ -62,14 +62,14 @@ EXPERIMENTS = (
         name="facemask-retinanet",
         data="facemask",
         recipes=("baseline", "libra", "pisa"),
-        settings=Settings(image_size=(240, 320), epochs=12),
+        settings=NANO,
         note="Face masks: skewed classes, two thirds of the boxes small.",
     ),
     Experiment(
         name="chess-retinanet",
         data="chess",
         recipes=("baseline", "libra", "pisa"),
-        settings=Settings(image_size=(192, 288), epochs=30),
+        settings=NANO,
         note="Chess pieces, twelve classes.",
     ),
     Experiment(

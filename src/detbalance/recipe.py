@@ -38,6 +38,16 @@ class Stage:
     score_threshold: float | None = None
     """scores below it are no detections"""
 
+    def __post_init__(self) -> None:
+        for name in ("prior", "score_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"expected {name} between 0 and 1 but got {value}")
+        for name in ("cls_weight", "box_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"expected {name} of 0 or more but got {value}")
+
     @property
     def empty(self) -> bool:
         """Does it leave everything as the detector has it?"""

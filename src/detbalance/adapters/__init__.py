@@ -11,9 +11,9 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from ..recipe import Recipe, Stage
-from .dense import attach_retinanet
-from .neck import replace_neck
-from .rcnn import attach_rcnn
+from .dense import prepare_retinanet
+from .neck import build_neck
+from .rcnn import prepare_rcnn
 
 __all__ = ["attach", "kind_of"]
 
@@ -70,12 +70,15 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
         raise ValueError(f"this model has a recipe already: {present.name}; attach to a fresh model")
     recipe = deepcopy(recipe)
     _check_slots(kind, recipe)
-    if recipe.neck is not None:
-        replace_neck(model, recipe.neck)
+    # All that can fail comes first: a recipe that is refused leaves the model as it was.
+    neck = None if recipe.neck is None else build_neck(model, recipe.neck)
     if kind == "dense":
-        attach_retinanet(model, recipe.stages, generator)
+        install = prepare_retinanet(model, recipe.stages, generator)
     else:
-        attach_rcnn(model, recipe.proposals, recipe.stages, generator)
+        install = prepare_rcnn(model, recipe.proposals, recipe.stages, generator)
+    install()
+    if neck is not None:
+        model.backbone.fpn = neck
     if recipe.objective is not None:
         _attach_objective(model, recipe)
     model.recipe = recipe

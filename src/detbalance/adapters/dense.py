@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import MethodType
 
@@ -21,7 +22,7 @@ from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 from .stage import StageLoss, best_iou, check_matched, labels_of, set_prior, truth_of
 
-__all__ = ["attach_retinanet"]
+__all__ = ["prepare_retinanet"]
 
 
 class DenseLoss(StageLoss):
@@ -39,9 +40,8 @@ class DenseLoss(StageLoss):
         )
         self.coder = head.box_coder
         self._level_sizes: list[int] = []
-        model.head.register_forward_hook(self._remember_levels)
 
-    def _remember_levels(self, head: nn.Module, inputs: tuple, output: dict[str, Tensor]) -> None:
+    def remember_levels(self, head: nn.Module, inputs: tuple, output: dict[str, Tensor]) -> None:
         sizes = [feature.shape[-2] * feature.shape[-1] for feature in inputs[0]]
         per_place = output["cls_logits"].shape[1] // sum(sizes)
         self._level_sizes = [size * per_place for size in sizes]
@@ -114,7 +114,7 @@ class DenseLoss(StageLoss):
         matched_rows = matched[image, row]
         labels = torch.stack([labels_of(m, t["labels"]) for m, t in zip(matched, targets)])
         truth = torch.stack([truth_of(m, t["boxes"]) for m, t in zip(matched, targets)])[image, row]
-        boxes = torch.stack(anchors)[image, row]
+        boxes = torch.stack(anchors)[image, row].to(truth.dtype)  # under autocast torchvision's anchors are half floats
         positive = (matched_rows >= 0).nonzero().squeeze(1)
         codes = torch.zeros_like(boxes).index_copy_(
             0, positive, self.coder.encode_single(truth[positive], boxes[positive])
@@ -137,14 +137,20 @@ class DenseLoss(StageLoss):
         )
 
 
-def attach_retinanet(model: RetinaNet, stage: Stage, generator: torch.Generator | None) -> None:
-    """Put a stage in place of RetinaNet's own losses."""
-    if stage.prior is not None:
-        set_prior(model.head.classification_head.cls_logits.bias, stage.prior, softmax=False)
-    if stage.score_threshold is not None:
-        model.score_thresh = stage.score_threshold
-    model.treatment = DenseLoss(model, stage, generator)
-    model.compute_loss = MethodType(_compute_loss, model)
+def prepare_retinanet(model: RetinaNet, stage: Stage, generator: torch.Generator | None) -> Callable[[], None]:
+    """What puts a stage in place of RetinaNet's own losses; the model is touched only when it is called."""
+    treatment = DenseLoss(model, stage, generator)
+
+    def install() -> None:
+        if stage.prior is not None:
+            set_prior(model.head.classification_head.cls_logits.bias, stage.prior, softmax=False)
+        if stage.score_threshold is not None:
+            model.score_thresh = stage.score_threshold
+        model.treatment = treatment
+        model.head.register_forward_hook(treatment.remember_levels)
+        model.compute_loss = MethodType(_compute_loss, model)
+
+    return install
 
 
 def _compute_loss(model, targets: list, head_outputs: dict[str, Tensor], anchors: list[Tensor]) -> dict[str, Tensor]:

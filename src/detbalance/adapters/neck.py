@@ -9,11 +9,11 @@ from torch import nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork
 
-__all__ = ["replace_neck"]
+__all__ = ["build_neck"]
 
 
-def replace_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> None:
-    """Build `neck` for the backbone's channels and put it in place of the FPN.
+def build_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> nn.Module:
+    """`neck` built for the backbone's channels, to stand in place of its FPN.
 
     Weights that the new neck shares with the old one by name and shape (its FPN inside) are taken over, so that a
     pretrained pyramid is not lost.
@@ -35,7 +35,7 @@ def replace_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> None:
     shapes = {name: value.shape for name, value in new.state_dict().items()}
     kept = {name: value for name, value in old.state_dict().items() if shapes.get(name) == value.shape}
     new.load_state_dict(kept, strict=False)
-    backbone.fpn = new
+    return new
 
 
 def _takes(function: Callable, name: str) -> bool:

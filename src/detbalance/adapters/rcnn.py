@@ -6,6 +6,8 @@ as it is, masks and keypoints included, and the two box losses are then replaced
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from functools import partial
 
 import torch
@@ -20,7 +22,11 @@ from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 from .stage import StageLoss, best_iou, check_matched, labels_of, mean_over_ranks, set_prior, truth_of
 
-__all__ = ["attach_rcnn"]
+__all__ = ["prepare_rcnn"]
+
+
+# A module's tables of parts, copied so that the part we add does not show up in the old head.
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def _smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
@@ -52,7 +58,7 @@ class BalancedRoIHeads(RoIHeads):
         """Built from the old head's fields: same parameters, same state_dict keys."""
         new = cls.__new__(cls)
         nn.Module.__init__(new)
-        new.__dict__.update(old.__dict__)
+        new.__dict__.update({k: copy(v) if k in _TABLES else v for k, v in old.__dict__.items()})
         new.treatment = StageLoss(
             stage,
             cls_loss=_softmax,
@@ -225,7 +231,7 @@ class BalancedRPN(RegionProposalNetwork):
         """Built from the old network's fields: same parameters, same state_dict keys."""
         new = cls.__new__(cls)
         nn.Module.__init__(new)
-        new.__dict__.update(old.__dict__)
+        new.__dict__.update({k: copy(v) if k in _TABLES else v for k, v in old.__dict__.items()})
         new.treatment = StageLoss(
             stage,
             cls_loss=_binary,
@@ -332,15 +338,22 @@ def _join(tables: list[dict[str, Tensor]], chosen: list[Tensor], treatment: Stag
     return Samples(**columns, image=image, norm=_norm(treatment, columns["labels"], columns["iou"]), softmax=False)
 
 
-def attach_rcnn(model: GeneralizedRCNN, proposals: Stage, stage: Stage, generator: torch.Generator | None) -> None:
-    """Put stages in place of the losses of the proposal network and of the RoI head."""
-    if proposals.prior is not None:
-        set_prior(model.rpn.head.cls_logits.bias, proposals.prior, softmax=False)
-    if proposals.score_threshold is not None:
-        model.rpn.score_thresh = proposals.score_threshold
-    if stage.prior is not None:
-        set_prior(model.roi_heads.box_predictor.cls_score.bias, stage.prior, softmax=True)
-    if stage.score_threshold is not None:
-        model.roi_heads.score_thresh = stage.score_threshold
-    model.rpn = BalancedRPN.of(model.rpn, proposals, generator)
-    model.roi_heads = BalancedRoIHeads.of(model.roi_heads, stage, generator)
+def prepare_rcnn(
+    model: GeneralizedRCNN, proposals: Stage, stage: Stage, generator: torch.Generator | None
+) -> Callable[[], None]:
+    """What puts stages in place of both heads' losses; the model is touched only when it is called."""
+    rpn = BalancedRPN.of(model.rpn, proposals, generator)
+    heads = BalancedRoIHeads.of(model.roi_heads, stage, generator)
+
+    def install() -> None:
+        if proposals.prior is not None:
+            set_prior(rpn.head.cls_logits.bias, proposals.prior, softmax=False)
+        if stage.prior is not None:
+            set_prior(heads.box_predictor.cls_score.bias, stage.prior, softmax=True)
+        if proposals.score_threshold is not None:
+            rpn.score_thresh = proposals.score_threshold
+        if stage.score_threshold is not None:
+            heads.score_thresh = stage.score_threshold
+        model.rpn, model.roi_heads = rpn, heads
+
+    return install

@@ -165,8 +165,6 @@ def set_prior(bias: Tensor, prior: float, *, softmax: bool) -> None:
 
     Under softmax the classes share `prior` evenly and column 0 (background) holds the rest.
     """
-    if not 0 < prior < 1:
-        raise ValueError(f"expected prior between 0 and 1 but got {prior}")
     odds = math.log((1 - prior) / prior)
     with torch.no_grad():
         if softmax:
