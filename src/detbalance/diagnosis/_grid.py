@@ -37,16 +37,11 @@ class Ruler:
         length = self.near[self.start + self.count - 1] - self.first_near
         self.step = np.where(self.count > 1, length / np.maximum(self.count - 1, 1), 1.0)
 
-    def run(
-        self, entry: np.ndarray, low: np.ndarray, high: np.ndarray, overlap: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """First anchor in the table, and number, of those that may share a length `overlap` with [low, high]."""
-        step, count = self.step[entry], self.count[entry]
-        first = np.ceil((low + overlap - self.first_far[entry]) / step - _CELL_SLACK)
-        last = np.floor((high - overlap - self.first_near[entry]) / step + _CELL_SLACK)
-        first = np.clip(first, 0, count).astype(np.int64)
-        last = np.clip(last, -1, count - 1).astype(np.int64)
-        return self.start[entry] + first, np.maximum(last - first + 1, 0)
+    def reach(self, entry: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Position, in cells from the first, of the anchors that end at `low` and that begin at `high`."""
+        step = self.step[entry]
+        before = (low - self.first_far[entry]) / step - _CELL_SLACK
+        return before, (high - self.first_near[entry]) / step + _CELL_SLACK
 
     def nearest(self, entry: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The anchor, in the table, that shares the greatest length with [low, high], and this length."""
@@ -138,10 +133,17 @@ class Cells:
         return Cells(*(np.concatenate((getattr(self, name), getattr(other, name))) for name in names))
 
 
-def _expand(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """first[0], first[0] + 1, ... (count[0] of them), first[1], ..."""
-    before = np.cumsum(count) - count
-    return np.arange(count.sum()) + np.repeat(first - before, count)
+def _runs(before: np.ndarray, after: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First whole number, and how many there are, from `before` to `after` within 0 ... limit - 1."""
+    first = np.clip(np.ceil(before), 0, limit).astype(np.int64)
+    last = np.clip(np.floor(after), -1, limit - 1).astype(np.int64)
+    return first, np.maximum(last - first + 1, 0)
+
+
+def _expand(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers first[i], first[i] + 1, ... (count[i] of them) for all i in one row, and the i of each."""
+    run = np.repeat(np.arange(len(count)), count)
+    return run, np.arange(len(run)) + (first - np.cumsum(count) + count).take(run)
 
 
 def _iou(overlap: np.ndarray, area: np.ndarray, anchor_area: np.ndarray) -> np.ndarray:
@@ -153,38 +155,47 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def claimable(grid: Grid, objects: Objects, threshold: np.ndarray) -> Cells:
-    """All pairs whose IoU reaches the object's threshold (B,) > 0, in the order of the objects."""
-    shapes = len(grid.level)
+    """All pairs whose IoU reaches the object's threshold (B,) > 0, and a few below it, in the order of the objects."""
     x1, y1, x2, y2 = objects.boxes.T
     area = _areas(objects.boxes)
     lowered = threshold * np.float32(_SLACK)
     needed = (lowered / (1 + lowered))[:, None] * (area[:, None] + grid.size.prod(0))
     widest = np.minimum((x2 - x1)[:, None], grid.size[0])
     pair = np.flatnonzero(widest * np.minimum((y2 - y1)[:, None], grid.size[1]) >= needed)
-    box, shape = np.divmod(pair, shapes)
+    box, shape = np.divmod(pair, len(grid.level))
     needed, widest = needed.ravel()[pair].astype(np.float64), widest.ravel()[pair]
+    x1, y1, x2, y2, area = x1[box], y1[box], x2[box], y2[box], area[box]
 
-    first, count = grid.y.run(objects.down[box] + shape, y1[box], y2[box], needed / widest)
-    row = _expand(first, count)
-    box, shape, needed = (np.repeat(column, count) for column in (box, shape, needed))
-    height = grid.y.overlap(row, y1[box], y2[box])
-    entry, level = objects.across[box] + shape, grid.level[shape]
+    # Pairs -> lines: the rows of the grid where the greatest width leaves enough height
+    down = objects.down[box] + shape
+    before, after = grid.y.reach(down, y1, y2)
+    enough = needed / widest / grid.y.step[down]
+    first, count = _runs(before + enough, after - enough, grid.y.count[down])
+    line, row = _expand(grid.y.start[down] + first, count)
+    height = grid.y.overlap(row, y1.take(line), y2.take(line))
+
+    # Lines -> cells: the columns where the line's own height leaves enough width
+    across = objects.across[box] + shape
+    before, after = grid.x.reach(across, x1, x2)
     with np.errstate(divide="ignore"):
-        first, count = grid.x.run(entry, x1[box], x2[box], needed / height)
-    # The number of an anchor is number + column * (shapes of the level)
-    line = row - grid.y.start[objects.down[box] + shape]
-    number = objects.start[box, level] + grid.place[shape]
-    number += (line * grid.x.count[entry] - grid.x.start[entry]) * grid.per_cell[level]
+        enough = (needed / grid.x.step[across]).take(line) / height
+    first, count = _runs(before.take(line) + enough, after.take(line) - enough, grid.x.count[across].take(line))
+    cell, column = _expand(grid.x.start[across].take(line) + first, count)
+    pair = line.take(cell)
 
-    column = _expand(first, count)
-    wide = grid.x.overlap(column, np.repeat(x1[box], count), np.repeat(x2[box], count))
-    shared = wide * np.repeat(height, count)
-    iou = _iou(shared, np.repeat(area[box], count), grid.x.length(column) * np.repeat(grid.y.length(row), count))
-    kept = np.flatnonzero(iou >= np.repeat(threshold[box], count))
-    line = np.repeat(np.arange(len(count)), count)[kept]
-    column = column[kept]
-    anchor = number[line] + column * grid.per_cell[level[line]]
-    return Cells(box[line], shape[line], column, row[line], anchor, iou[kept])
+    near, far = grid.x.near.take(column), grid.x.far.take(column)
+    width = (np.minimum(far, x2.take(pair)) - np.maximum(near, x1.take(pair))).clip(0)
+    anchor_area = (far - near) * grid.y.length(row).take(cell)
+    iou = _iou(width * height.take(cell), area.take(pair), anchor_area)
+
+    # Anchors are numbered by level, row, column and shape: a line's number, and steps of per_cell along it
+    per_cell = grid.per_cell[grid.level[shape]]
+    per_line = grid.x.count[across] * per_cell
+    origin = objects.start[box, grid.level[shape]] + grid.place[shape]
+    origin -= grid.y.start[down] * per_line + grid.x.start[across] * per_cell
+    number = origin.take(line) + row * per_line.take(line)
+    anchor = number.take(cell) + column * per_cell.take(pair)
+    return Cells(box.take(pair), shape.take(pair), column, row.take(cell), anchor, iou)
 
 
 def nearest_iou(grid: Grid, objects: Objects) -> np.ndarray:
@@ -206,45 +217,53 @@ def same(key: np.ndarray) -> np.ndarray:
     >>> same(np.array([7, 5, 7])).tolist()
     [2, 1, 2]
     """
-    group, rest = np.empty(len(key), np.int64), np.arange(len(key))
-    bits = max(len(key) * 4, 16).bit_length()
-    slot = ((key.astype(np.uint64) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)).astype(np.int64)
-    owner = np.empty(1 << bits, np.int64)
+    bits = max(len(key) * 2, 16).bit_length()
+    slot = ((key.view(np.uint64) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)).view(np.int64)
+    owner = np.empty(1 << bits, np.int32)
+    owner[slot] = np.arange(len(key), dtype=np.int32)
+    group = owner[slot]
+    rest = np.flatnonzero(key[group] != key)
     while len(rest):
+        slot = slot[rest] if len(slot) == len(key) else slot
         owner[slot] = rest
         winner = owner[slot]
-        equal = key[winner] == key[rest]
-        group[rest[equal]] = winner[equal]
-        rest, slot = rest[~equal], slot[~equal]
+        other = key[winner] != key[rest]
+        group[rest] = winner
+        rest, slot = rest[other], slot[other]
     return group
 
 
 def winners(cells: Cells) -> np.ndarray:
-    """Rows of the pair that each anchor keeps: the object of greatest IoU, the first of those that tie."""
+    """Mask of the pair that each anchor keeps: the object of greatest IoU, the first of those that tie."""
     group = same(cells.anchor)
-    best = np.zeros(len(group), np.float32)
-    np.maximum.at(best, group, cells.iou)
-    top = np.flatnonzero(cells.iou == best[group])
-    box, group = cells.box[top], group[top]
-    lowest = np.full(len(best), np.iinfo(np.int64).max)
-    np.minimum.at(lowest, group, box)
-    return top[box == lowest[group]]
+    several = np.zeros(len(group), bool)
+    several[group[group != np.arange(len(group))]] = True
+    rows = np.flatnonzero(several[group])
+    box, iou, group = cells.box[rows], cells.iou[rows], group[rows]
+    best = np.zeros(len(several), np.float32)
+    np.maximum.at(best, group, iou)
+    top = iou == best[group]
+    lowest = np.full(len(several), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, group[top], box[top])
+    kept = np.ones(len(several), bool)
+    kept[rows] = top & (box == lowest[group])
+    return kept
 
 
 def with_all_objects(grid: Grid, objects: Objects, cells: Cells) -> Cells:
     """Pairs of these anchors with every object of their image that they could overlap along x."""
     x1, x2 = objects.boxes[:, 0].astype(np.float64), objects.boxes[:, 2].astype(np.float64)
-    low, high = grid.x.near.min() - 1.0, grid.x.far.max() + 1.0
+    low, high = float(grid.x.near.min()) - 1, float(grid.x.far.max()) + 1
     image = objects.image * (high - low + 2)  # so far apart that images do not mix
     order = np.argsort(image + x1.clip(low, high), kind="stable")
     begins = (image + x1.clip(low, high))[order]
     ended = np.maximum.accumulate((image + x2.clip(low, high))[order])
     here = image[cells.box]
-    first = np.searchsorted(ended, here + grid.x.near[cells.column] - _CELL_SLACK)
-    last = np.searchsorted(begins, here + grid.x.far[cells.column] + _CELL_SLACK)
+    first = np.searchsorted(ended, here + grid.x.near[cells.column] - 0.5)
+    last = np.searchsorted(begins, here + grid.x.far[cells.column] + 0.5)
     count = np.maximum(last - first, 0)
-    box = order[_expand(first, count)]
-    pairs = cells[np.repeat(np.arange(len(count)), count)]
+    run, place = _expand(first, count)
+    box, pairs = order[place], cells[run]
     x1, y1, x2, y2 = objects.boxes[box].T
     shared = grid.x.overlap(pairs.column, x1, x2) * grid.y.overlap(pairs.row, y1, y2)
     anchor_area = grid.x.length(pairs.column) * grid.y.length(pairs.row)

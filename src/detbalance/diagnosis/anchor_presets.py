@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, sqrt
 from typing import Literal
 
@@ -82,7 +83,7 @@ class AnchorPreset:
     def _pixels(self, shapes: np.ndarray) -> np.ndarray:
         return shapes * self.fixed_size if self.placing == "relative" else shapes
 
-    @property
+    @cached_property
     def level_shapes(self) -> list[np.ndarray]:
         """(S, 2) float32 of each level: width and height, in torchvision's order of anchors."""
         if self.shapes:

@@ -120,7 +120,9 @@ class _Part:
     totals: np.ndarray
     """(I, L) number of anchors"""
     cells: Cells
-    """the anchors that are not negative, each with its object"""
+    """anchors and objects"""
+    claimed: np.ndarray
+    """those that are not negative"""
     positive: np.ndarray
     best: np.ndarray
     """(B,) float32"""
@@ -151,24 +153,24 @@ def anchor_statistics(
     images, boxes, classes = len(annotations), len(annotations.boxes), len(annotations.classes)
     levels = len(preset.strides)
     counts, per_level = np.zeros((3, images), np.int64), np.zeros((levels, 3), np.int64)
-    objects_per_level, claimed_iou = np.zeros(levels, np.int64), np.zeros(100, np.int64)
-    by_class_size, position = np.zeros((classes, 3, 100), np.int64), np.zeros((40, 40), np.int64)
+    objects_per_level, claimed_iou = np.zeros(levels, np.int64), np.zeros(101, np.int64)
+    by_class_size, position = np.zeros(classes * 3 * 101, np.int64), np.zeros(1600, np.int64)
     best_iou, positives_per_box = np.full(boxes, np.nan, np.float32), np.zeros(boxes, np.int64)
-    size = np.searchsorted(_SIZE_LIMITS, annotations.area)
+    kind = (annotations.label - 1) * 3 + np.searchsorted(_SIZE_LIMITS, annotations.area)
     for part in _parts(annotations, preset, chunk):
         labels = _labels(part)
         counts[:, part.images] = labels.sum(2)
         per_level += labels.sum(1).T
         objects_per_level += np.bincount(_fpn_level(preset, part.objects.boxes), minlength=levels)
-        hundredth = (part.cells.iou.astype(np.float64) * 100).astype(np.int64).clip(max=99)
-        claimed_iou += np.bincount(hundredth, minlength=100)
-        shown = part.cells[np.flatnonzero(part.positive)]
-        row = part.rows[shown.box]
-        bucket = ((annotations.label[row] - 1) * 3 + size[row]) * 100 + hundredth[part.positive]
-        by_class_size += np.bincount(bucket, minlength=by_class_size.size).reshape(by_class_size.shape)
-        position += _position(part.grid, part.objects.boxes[shown.box], shown)
+        hundredth = (part.cells.iou.astype(np.float64) * 100).astype(np.int64)
+        claimed_iou += np.bincount(hundredth[part.claimed], minlength=101)
+        shown = part.cells[part.positive]
+        bucket = (kind[part.rows] * 101)[shown.box] + hundredth[part.positive]
+        by_class_size += np.bincount(bucket, minlength=by_class_size.size)
+        position += _position(part.grid, part.objects.boxes, shown)
         best_iou[part.rows] = part.best
         positives_per_box[part.rows] = np.bincount(shown.box, minlength=len(part.rows))
+    by_class_size = _last_closed(by_class_size.reshape(classes, 3, 101))
     return AnchorStatistics(
         preset=preset,
         positives=counts[0],
@@ -178,8 +180,8 @@ def anchor_statistics(
         per_level=per_level,
         objects_per_level=objects_per_level,
         iou_by_class_size=by_class_size,
-        claimed_iou=claimed_iou,
-        position=position,
+        claimed_iou=_last_closed(claimed_iou),
+        position=position.reshape(40, 40),
         best_iou=best_iou,
         positives_per_box=positives_per_box,
         unknown_images=int((annotations.sizes <= 0).any(1).sum()),
@@ -199,11 +201,13 @@ def anchor_matches(
     none = np.zeros(0, np.int64)
     columns = [(none, none, none, none.astype(np.float32), none.astype(bool), np.zeros((0, 4), np.float32))]
     for part in _parts(annotations, preset, len(annotations) + len(annotations.boxes) + 1):
-        cells, x, y = part.cells, part.grid.x, part.grid.y
+        cells, x, y = part.cells[part.claimed], part.grid.x, part.grid.y
         corners = x.near[cells.column], y.near[cells.row], x.far[cells.column], y.far[cells.row]
         box = part.rows[cells.box]
         level = part.grid.level[cells.shape]
-        columns.append((annotations.image[box], box, level, cells.iou, part.positive, np.stack(corners, 1)))
+        columns.append(
+            (annotations.image[box], box, level, cells.iou, part.positive[part.claimed], np.stack(corners, 1))
+        )
     return AnchorMatches(*map(np.concatenate, zip(*columns)))
 
 
@@ -270,26 +274,26 @@ def _parts(annotations: Annotations, preset: AnchorPreset, chunk: int) -> Iterat
         yield _Part(grid, images, objects, rows, totals, *_label(grid, objects, preset))
 
 
-def _label(grid: Grid, objects: Objects, preset: AnchorPreset) -> tuple[Cells, np.ndarray, np.ndarray]:
-    """The anchors that are not negative, whether they are positive, and the best IoU of each object."""
-    count = len(objects.boxes)
-    threshold = np.full(count, preset.negative, np.float32)
-    cells = claimable(grid, objects, threshold)
-    best = np.zeros(count, np.float32)
+def _label(grid: Grid, objects: Objects, preset: AnchorPreset) -> tuple[Cells, np.ndarray, np.ndarray, np.ndarray]:
+    """Anchors and their objects, which of them are not negative, which are positive, and the objects' best IoU."""
+    negative = np.float32(preset.negative)
+    best = np.zeros(len(objects.boxes), np.float32)
+    cells = claimable(grid, objects, np.full(len(best), negative))
     np.maximum.at(best, cells.box, cells.iou)
-    weak = np.flatnonzero(best == 0)  # no anchor reaches the threshold: look for the best there is
-    reach = nearest_iou(grid, objects[weak])
+    weak = np.flatnonzero(best < negative)  # no anchor reaches the threshold: look for the best there is
+    best[weak] = reach = nearest_iou(grid, objects[weak])
     weak, reach = weak[reach > 0], reach[reach > 0]
     few = claimable(grid, objects[weak], reach)
     few = replace(few, box=weak[few.box])
     np.maximum.at(best, few.box, few.iou)
-    kept = cells[winners(cells)]
-    positive = kept.iou >= np.float32(preset.positive)
+    claimed = winners(cells) & (cells.iou >= negative)
+    positive = claimed & (cells.iou >= np.float32(preset.positive))
     if preset.low_quality:
-        ties = cells[np.flatnonzero(cells.iou == best[cells.box])] + few[np.flatnonzero(few.iou == best[few.box])]
+        ties = cells[cells.iou == best[cells.box]] + few[few.iou == best[few.box]]
         force = _force_first if preset.low_quality == "first" else _force_ties
-        kept, positive = force(grid, objects, kept, positive, ties)
-    return kept, positive, best
+        cells, positive = force(grid, objects, cells[claimed], positive[claimed], ties)
+        claimed = np.ones(len(positive), bool)
+    return cells, claimed, positive, best
 
 
 def _force_ties(
@@ -325,11 +329,17 @@ def _force_first(
 
 def _labels(part: _Part) -> np.ndarray:
     """(3, I, L) number of positive, negative and ignored anchors."""
-    shape = part.totals.shape
-    place = part.objects.image[part.cells.box] * shape[1] + part.grid.level[part.cells.shape]
-    claimed = np.bincount(place, minlength=part.totals.size).reshape(shape)
-    positive = np.bincount(place[part.positive], minlength=part.totals.size).reshape(shape)
-    return np.stack((positive, part.totals - claimed, claimed - positive))
+    images, levels = part.totals.shape
+    state = part.claimed.astype(np.int8) + part.positive
+    place = (part.objects.image * (3 * levels)).take(part.cells.box) + (part.grid.level * 3).take(part.cells.shape)
+    counted = np.bincount(place + state, minlength=3 * images * levels).reshape(images, levels, 3)
+    _, ignored, positive = counted.transpose(2, 0, 1)
+    return np.stack((positive, part.totals - ignored - positive, ignored))
+
+
+def _last_closed(hundredths: np.ndarray) -> np.ndarray:
+    """IoU of exactly 1, bin 100, belongs to the last bin."""
+    return np.concatenate((hundredths[..., :99], hundredths[..., 99:].sum(-1, keepdims=True)), -1)
 
 
 def _fpn_level(preset: AnchorPreset, boxes: np.ndarray) -> np.ndarray:
@@ -341,7 +351,10 @@ def _fpn_level(preset: AnchorPreset, boxes: np.ndarray) -> np.ndarray:
 
 
 def _position(grid: Grid, boxes: np.ndarray, cells: Cells) -> np.ndarray:
-    corner = np.stack((grid.x.near[cells.column], grid.y.near[cells.row]), 1)
-    offset = (corner - boxes[:, :2]) / (boxes[:, 2:] - boxes[:, :2])
-    column, row = ((offset + 1) * 20).clip(0, 39).astype(np.int64).T
-    return np.bincount(row * 40 + column, minlength=1600).reshape(40, 40)
+    """(1600,) pairs by place of the top left corner: see AnchorStatistics.position."""
+    bins = []
+    for axis, ruler, place in ((0, grid.x, cells.column), (1, grid.y, cells.row)):
+        near, extent = boxes[:, axis], boxes[:, axis + 2] - boxes[:, axis]
+        shift = (ruler.near[place] - near[cells.box]) / extent[cells.box]
+        bins.append(((shift + 1) * 20).clip(0, 39).astype(np.int64))
+    return np.bincount(bins[1] * 40 + bins[0], minlength=1600)
