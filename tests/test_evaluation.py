@@ -12,7 +12,7 @@ from rich.console import Console
 from detbalance.data.annotations import Annotations
 from detbalance.detections import Predictions, load_predictions
 from detbalance.evaluation import Evaluation, evaluate, false_positives, frequency_groups
-from detbalance.scoring.matching import run_hotcoco
+from detbalance.scoring.coco import run_hotcoco
 from detbalance.scoring.table import MatchTable
 
 COCO100 = Path(__file__).resolve().parents[1] / "../shared/data/coco_val2014_100"

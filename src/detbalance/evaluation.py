@@ -11,9 +11,10 @@ from hotcoco import COCOeval
 
 from .data.annotations import Annotations
 from .detections import Predictions, load_predictions
+from .scoring.coco import run_hotcoco
 from .scoring.curves import false_positives, score_by_iou
 from .scoring.lrp import optimal_lrp
-from .scoring.matching import IOU_THRESHOLDS, ClassMatches, matches_of, run_hotcoco
+from .scoring.matching import IOU_THRESHOLDS, ClassMatches, matches_of
 from .scoring.resampling import resampled_tide
 from .scoring.result import GROUPS, METRICS, Evaluation
 from .scoring.tide import repaired
@@ -44,7 +45,7 @@ def evaluate(
     if training.classes != annotations.classes:
         raise ValueError(f"expected training to have the classes {annotations.classes} but got {training.classes}")
     coco = run_hotcoco(annotations, found)
-    table = matches_of(coco, annotations, found)["all"]
+    table = matches_of(annotations, found)["all"]
     groups = frequency_groups(training, edges=edges)
     lrp = [optimal_lrp(matches) for matches in table]
     objects = [int(matches.objects.sum()) for matches in table]

@@ -7,7 +7,7 @@ import pytest
 
 from detbalance.detections import load_predictions
 from detbalance.evaluation import evaluate
-from detbalance.scoring.matching import run_hotcoco
+from detbalance.scoring.coco import run_hotcoco
 from detbalance.scoring.table import MatchTable
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.annotations import Annotations
 from ..detections import Predictions, load_predictions
-from .matching import equal_pairs, matches_of, paired_iou, run_hotcoco
+from .matching import equal_pairs, matches_of, paired_iou
 
 __all__ = ["false_positives", "nearest_iou", "score_by_iou"]
 
@@ -57,7 +57,7 @@ def false_positives(
 ) -> dict[str, list[float]]:
     """False positives an image (at IoU .5) among the detections that score at least each threshold."""
     found = load_predictions(predictions, annotations)
-    matches = matches_of(run_hotcoco(annotations, found), annotations, found)["all"]
+    matches = matches_of(annotations, found)["all"]
     wrong = [m.score[~m.hit[0] & ~m.ignored[0]] for m in matches]
     score = np.sort(np.concatenate([np.empty(0), *wrong]))
     above = len(score) - np.searchsorted(score, np.asarray(thresholds, np.float64), side="left")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCOeval
 
 from ..data.annotations import Annotations
 from ..detections import Predictions
+from .coco import as_coco, image_order
 
-__all__ = ["AREAS", "IOU_THRESHOLDS", "ClassMatches", "equal_pairs", "matches_of", "paired_iou", "run_hotcoco"]
+__all__ = ["AREAS", "IOU_THRESHOLDS", "ClassMatches", "equal_pairs", "matches_of", "paired_iou"]
 
 AREAS: dict[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
@@ -53,25 +54,29 @@ class ClassMatches:
 
 
 def matches_of(
-    coco: COCOeval, annotations: Annotations, predictions: Predictions, *, areas: Sequence[str] = ("all",)
+    annotations: Annotations, predictions: Predictions, *, areas: Sequence[str] = ("all",)
 ) -> dict[str, tuple[ClassMatches, ...]]:
-    """The matches of every class, for objects of each range of sizes, out of what `run_hotcoco` has found."""
-    cells: dict[tuple, list[dict]] = {}
-    for cell in coco.eval_imgs:  # built anew at every access
-        if cell is not None:
-            cells.setdefault((*cell["aRng"], cell["category_id"]), []).append(cell)
+    """The matches of every class, for objects of each range of sizes."""
+    truth, found = as_coco(annotations, predictions)
     labels = range(1, len(annotations.classes) + 1)
-    return {
-        area: tuple(_class_matches(cells.get((*AREAS[area], k), []), annotations, predictions) for k in labels)
-        for area in areas
-    }
+    result = {}
+    for area in areas:  # one at a time: hotcoco hands the matches out as Python lists, which are large
+        coco = COCOeval(truth, found, "bbox", lvis_style=annotations.form == "lvis")
+        coco.params.area_rng, coco.params.area_rng_lbl = [list(AREAS[area])], [area]
+        coco.evaluate()
+        cells: dict[int, list[dict]] = {}
+        for cell in coco.eval_imgs:
+            if cell is not None:
+                cells.setdefault(cell["category_id"], []).append(cell)
+        result[area] = tuple(_class_matches(cells.pop(k, []), annotations, predictions) for k in labels)
+    return result
 
 
 def _class_matches(cells: list[dict], annotations: Annotations, predictions: Predictions) -> ClassMatches:
     """Join the images' matches of one class and area range; ties in score stay in the order of the images."""
     cells = sorted(cells, key=lambda cell: cell["image_id"])
     length = [len(cell["dtScores"]) for cell in cells]
-    rows = _in_order(annotations)[np.array([cell["image_id"] - 1 for cell in cells], np.int64)]
+    rows = image_order(annotations)[np.array([cell["image_id"] - 1 for cell in cells], np.int64)]
     score = np.fromiter(chain.from_iterable(cell["dtScores"] for cell in cells), np.float64)
     order = np.argsort(-score, kind="stable")
 
@@ -89,14 +94,6 @@ def _class_matches(cells: list[dict], annotations: Annotations, predictions: Pre
     objects = np.zeros(len(annotations), np.int64)
     objects[rows] = [sum(cell["gtInDenominator"]) for cell in cells]
     return ClassMatches(np.repeat(rows, length)[order], score[order], hit, ignored, iou, objects, row, truth)
-
-
-def _in_order(annotations: Annotations) -> np.ndarray:
-    """(I,) rows of the images by ascending id of the source.
-
-    Detections of equal score are ranked by the id of their image, as pycocotools does it: another order, another AP.
-    """
-    return np.argsort(annotations.image_ids, kind="stable")
 
 
 def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -120,45 +117,3 @@ def equal_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
     # Number the partners of each i from its own start: number all pairs, then take off where each i begins.
     within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
     return i, order[start[i] + within]
-
-
-def run_hotcoco(annotations: Annotations, predictions: Predictions) -> COCOeval:
-    """Evaluate and accumulate with hotcoco, whose image ids are 1.. in the order of the source's ids.
-
-    Difficult boxes (Pascal VOC) count as crowds: neither to be found nor wrong to be found. LVIS annotations are
-    evaluated by LVIS's federated rules, with up to 300 detections an image; all others by COCO's, with 100 a class.
-    """
-    lvis = annotations.form == "lvis"
-    low, high = annotations.boxes[:, :2], annotations.boxes[:, 2:]
-    # (x + w) - x is not w: the last bit decides matches at an IoU of exactly .5. Rounding gives the file's number back.
-    size = np.round(high - low, 9)
-    number = np.argsort(_in_order(annotations)) + 1
-    truth = COCO.from_arrays(
-        _images(annotations, number, lvis),
-        [{"id": k + 1, "name": name} for k, name in enumerate(annotations.classes)],
-        number[annotations.image],
-        annotations.label,
-        np.concatenate((low, size), axis=1),
-        ids=np.arange(1, len(annotations.boxes) + 1),
-        area=annotations.area,
-        iscrowd=(annotations.crowd | annotations.difficult).astype(np.int64),
-    )
-    columns = (number[predictions.image], *predictions.bbox.T, predictions.score, predictions.label)
-    found = truth.load_res(np.column_stack(columns).astype(np.float64).reshape(-1, 7))
-    coco = COCOeval(truth, found, "bbox", lvis_style=lvis)
-    coco.evaluate()
-    coco.accumulate()
-    return coco
-
-
-def _images(annotations: Annotations, number: np.ndarray, lvis: bool) -> list[dict]:
-    images = [
-        {"id": i, "file_name": str(name), "width": w, "height": h}
-        for i, name, (w, h) in zip(number.tolist(), annotations.file_names, annotations.sizes.tolist())
-    ]
-    if lvis:
-        nothing = ((),) * len(images)
-        negatives, partial = annotations.negatives or nothing, annotations.not_exhaustive or nothing
-        for image, absent, some in zip(images, negatives, partial):
-            image.update(neg_category_ids=list(absent), not_exhaustive_category_ids=list(some))
-    return images

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..data.annotations import Annotations
 from ..detections import Predictions, load_predictions
-from .matching import AREAS, ClassMatches, matches_of, run_hotcoco
+from .matching import AREAS, ClassMatches, matches_of
 from .tide import repaired
 
 __all__ = ["MatchTable"]
@@ -29,6 +29,5 @@ class MatchTable:
     def build(cls, annotations: Annotations, predictions: Sequence[dict] | str | Path | Predictions) -> MatchTable:
         """Match predictions with annotations under COCO's rules (LVIS's where the annotations are LVIS's)."""
         found = load_predictions(predictions, annotations)
-        coco = run_hotcoco(annotations, found)
-        areas = matches_of(coco, annotations, found, areas=tuple(AREAS))
+        areas = matches_of(annotations, found, areas=tuple(AREAS))
         return cls(annotations.classes, len(annotations), areas, repaired(annotations, found, areas["all"]))
