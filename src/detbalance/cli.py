@@ -574,6 +574,10 @@ def _print_diagnosis(console: Console, found: Any) -> None:
             meaning = finding.summary if finding.value is not None else f"needs {finding.needs}"
             table.add_row(finding.imbalance.value, value, f"[{_COLOURS[finding.severity]}]{word}[/]", meaning)
     console.print(table)
+    for remedy in found.prescription.remedies[:3]:
+        console.print(f"try {remedy.recipe}: {remedy.reason} Reported: {remedy.gain} ({remedy.source}).", markup=False)
+    if found.prescription.command:
+        console.print(f"  {found.prescription.command}", markup=False, soft_wrap=True)
     for problem in found.problems:
         where = f" ({problem.examples[0]})" if problem.examples else ""
         console.print(f"data: {problem.count} x {problem.kind}, {problem.action}{where}", markup=False)

@@ -109,7 +109,8 @@ def train(
         device, precision, processes: as Lightning Fabric's accelerator, precision and devices.
         workers: processes that load images.
         checkpoint_seconds: time between checkpoints within an epoch; one is written after every epoch in any case.
-        progress: called after each step with (step, steps, losses).
+        progress: called after each step with (step, steps, losses); in a run of several processes the first of them
+            prints a line now and then instead.
         images: a dataset made before from the same data, to share its decoded images between runs.
 
     Returns:
@@ -137,6 +138,8 @@ def train(
         precision=precision,
         strategy="ddp_spawn" if processes > 1 else "auto",
     )
+    if processes > 1:
+        progress = _print_progress  # another process cannot call back into this one
     run = _Run(model, data, images, folder, settings, workers, checkpoint_seconds, progress, described)
     return fabric.launch(run) if processes > 1 else run(fabric)
 
@@ -257,6 +260,11 @@ class _Run:
                     "seconds": seconds,
                 },
             )
+
+
+def _print_progress(step: int, steps: int, losses: dict[str, float]) -> None:
+    if losses and (step % 50 == 0 or step == steps):
+        print(f"step {step} of {steps}, loss {losses['total']:.3f}", flush=True)
 
 
 def learning_rate(step: int, steps: int, settings: Settings) -> float:

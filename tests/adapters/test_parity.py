@@ -4,6 +4,7 @@ In float64, where 1e-6 is far above rounding: in float32 the order of a sum alon
 """
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -141,9 +142,10 @@ def test_a_filled_slot_changes_its_loss_alone(builder):
 
 
 @pytest.mark.parametrize("builder", [retinanet, faster_rcnn])
-def test_copies_share_nothing(builder):
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_share_nothing(builder, duplicate):
     treated = attach(build(builder), Recipe(name="baseline"))
-    other = copy.deepcopy(treated)
+    other = duplicate(treated)
     images, targets = batch()
     losses, gradients = run(treated, images, targets)
     for p in treated.parameters():

@@ -113,7 +113,8 @@ def _attach_objective(model: nn.Module, recipe: Recipe) -> None:
     if isinstance(recipe.objective, nn.Module):
         model.objective = recipe.objective  # its buffers and parameters go with the checkpoint
 
-    def weigh(module: nn.Module, inputs: tuple, output: object) -> object:
-        return module.recipe.objective(output) if module.training else output
+    model.register_forward_hook(_weigh)
 
-    model.register_forward_hook(weigh)
+
+def _weigh(model: nn.Module, inputs: tuple, output: object) -> object:
+    return model.recipe.objective(output) if model.training else output

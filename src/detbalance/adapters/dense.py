@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import MethodType
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +147,8 @@ def prepare_retinanet(model: RetinaNet, stage: Stage, generator: torch.Generator
             model.score_thresh = stage.score_threshold
         model.treatment = treatment
         model.head.register_forward_hook(treatment.remember_levels)
-        model.compute_loss = MethodType(_compute_loss, model)
+        # A partial and not a method: a method of no class could not be pickled, nor sent to another process.
+        model.compute_loss = partial(_compute_loss, model)
 
     return install
 

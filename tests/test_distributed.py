@@ -1,0 +1,37 @@
+"""Two processes (gloo) on halves of a batch: counts are averaged over them, and a run of two ends with one model."""
+
+import json
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from detbalance.adapters.stage import mean_over_ranks
+from detbalance.data.synthetic import Dials, make_dataset
+from detbalance.training import Settings, load_model, train
+
+
+def _count(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(mean_over_ranks(torch.tensor([3.0, 8.0][rank])), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed")
+def test_counts_are_averaged_over_processes(tmp_path):
+    # Forked: a spawned process would have to import this file by a name that it does not have.
+    mp.start_processes(_count, (str(tmp_path),), nprocs=2, start_method="fork")
+    assert [float(torch.load(tmp_path / f"{rank}.pt")) for rank in (0, 1)] == [5.5, 5.5]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed")
+def test_training_in_two_processes(tmp_path):
+    data = make_dataset(tmp_path / "data", images=8, dials=Dials(width=96, height=64, classes=3), splits={"train": 1.0})
+    settings = Settings(epochs=1, batch_size=4, image_size=(64, 96))
+    assert train(data, tmp_path / "run", recipe="pisa", settings=settings, device="cpu", processes=2) is None
+    model, described = load_model(tmp_path / "run")
+    assert described["recipe"] == "pisa"
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    history = json.loads((tmp_path / "run" / "history.json").read_text())["history"]
+    assert history[-1]["step"] == 2
