@@ -39,12 +39,14 @@ class Columns:
 def csv_header(path: Path) -> tuple[list[str], str] | None:
     """Column names, stripped, and the separator of a CSV file; None where the first line is no such thing."""
     start = head(path, 1 << 16)
-    line = start.split(b"\n")[0]
-    if not line or b"\0" in start:
+    if not start or b"\0" in start:
         return None
-    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+    text = start.splitlines()[0].decode("utf-8", "replace").removeprefix("\ufeff")
     separator = max(",;\t", key=text.count)
-    names = [name.strip().strip('"') for name in text.split(separator)]
+    try:
+        names = [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+    except csv.Error:
+        return None
     return (names, separator) if len(names) > 1 else None
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "files_under",
     "files_with",
+    "folder_split",
     "folders_under",
     "head",
     "image_size",
@@ -91,17 +92,24 @@ def open_lines(path: Path) -> io.TextIOBase:
     return open(path, encoding="utf-8-sig", errors="replace", newline="")
 
 
-def split_name(*texts: str) -> str:
-    """The split that a file or folder name speaks of: "train", "val", "test" or "".
+def split_name(name: str) -> str:
+    """The split that a file's name speaks of: "train", "val", "test" or "".
 
     >>> split_name("instances_val2017"), split_name("valid"), split_name("trainval"), split_name("taco")
     ('val', 'val', 'train', '')
     """
-    for text in texts:
-        for word in re.findall(r"[a-z]+", text.lower()):
-            if word in _SPLIT_WORDS:
-                return _SPLIT_WORDS[word]
-    return ""
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+
+
+def folder_split(*names: str) -> str:
+    """The split that the first such of some folders' names is: a folder `my-test` is none, `test` and `val2017` are.
+
+    >>> folder_split("images", "val2017"), folder_split("my-test")
+    ('val', '')
+    """
+    found = (_SPLIT_WORDS.get(re.sub(r"\d+$", "", name.lower()), "") for name in names)
+    return next(filter(None, found), "")
 
 
 def split_lists(folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .draft import Draft
-from .files import IMAGE_SUFFIXES, folders_under, split_name, stays_inside
+from .files import IMAGE_SUFFIXES, folder_split, folders_under, stays_inside
 from .rules import Log
 
 __all__ = ["locate"]
@@ -45,7 +45,7 @@ def _closeness(base: Path, split: str, file: str) -> Callable[[Path], tuple]:
     near = Path(file).parent.parts
 
     def key(folder):
-        theirs = split_name(*reversed(folder.relative_to(base).parts))
+        theirs = folder_split(*reversed(folder.relative_to(base).parts))
         apart = sum(part != other for part, other in zip(near, folder.parts))
         return theirs not in ("", split), theirs != split, apart
 

@@ -16,7 +16,7 @@ def note(result: Annotations, draft: Draft, rows: np.ndarray, log: Log) -> None:
     for kind, column in (("crowd region", draft.crowd), ("difficult object", draft.difficult)):
         if column is not None:
             log.rows(kind, rows[np.asarray(column, bool)[rows]], draft.where)
-    table = np.column_stack((result.image, result.label, result.boxes))
+    table = np.column_stack((result.image, result.label, result.boxes, result.crowd))
     log.rows("duplicate box", _repeated(table), lambda i: _kept_where(result, i))
     seen = np.zeros(len(result), bool)
     seen[result.image] = True

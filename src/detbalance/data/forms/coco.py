@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from ...atomic import write_bytes
 from ..annotations import Annotations
 from ..draft import Draft
 from ..errors import DataError
-from ..files import files_with, head, open_bytes, split_name, subfolders
+from ..files import files_with, folder_split, head, open_bytes, split_name, subfolders
 from ..rules import Log
 from .coco_records import Category, Id, Image, Label, NotCocoError, decode
 
@@ -28,7 +28,9 @@ def read_coco(path: Path, log: Log) -> list[Draft] | None:
     for file in files:
         if _is_json(file):
             try:
-                drafts.append(_draft(file, log, split=split_name(file.name.split(".")[0], file.parent.name)))
+                drafts.append(
+                    _draft(file, log, split=split_name(file.name.split(".")[0]) or folder_split(file.parent.name))
+                )
             except NotCocoError as error:
                 refused.append(error)
     if not drafts and path.is_file() and refused:
@@ -172,11 +174,4 @@ def _labels(ids: list[int] | None, number: dict[int, int]) -> tuple[int, ...]:
 
 def write_coco(annotations: Annotations, path: str | Path) -> Path:
     """Write a dataset in COCO form, at once or not at all. Returns the path."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(msgspec.json.encode(annotations.to_coco()))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, msgspec.json.encode(annotations.to_coco()))

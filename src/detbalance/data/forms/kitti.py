@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..draft import Draft
-from ..files import files_with, folders_under, head, open_text, split_lists, split_name
+from ..files import files_with, folder_split, folders_under, head, open_text, split_lists
 from ..rules import Log
 
 __all__ = ["read_kitti"]
@@ -72,7 +72,7 @@ def _draft(files: list[Path], log: Log) -> Draft:
         unit="line",
         box_field="left top right bottom",
         crowd=np.array([kind == _IGNORED for kind in types], bool)[rows],
-        split=[splits.get(stem, split_name(folder.name, folder.parent.name)) for stem in stems],
+        split=[splits.get(stem, folder_split(folder.name, folder.parent.name)) for stem in stems],
     )
 
 

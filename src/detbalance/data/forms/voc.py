@@ -12,7 +12,7 @@ import numpy as np
 
 from ..draft import Draft
 from ..errors import DataError, printable
-from ..files import files_with, folders_under, head, open_bytes, split_lists, split_name
+from ..files import files_with, folder_split, folders_under, head, open_bytes, split_lists
 from ..rules import Log
 
 __all__ = ["read_voc"]
@@ -77,7 +77,7 @@ def _draft(files: dict[Path, ElementTree.Element], classes: list[str], log: Log)
     kept = [i for i, values in enumerate(read) if values is not None]
     boxes = np.array([read[i][1] for i in kept], np.float64).reshape(-1, 4)
     folder = paths[0].parent
-    splits, split = split_lists(folder.parent), split_name(folder.name)
+    splits, split = split_lists(folder.parent), folder_split(folder.name, folder.parent.name)
     stems = [path.stem for path in paths]
     draft = Draft(
         form="voc",

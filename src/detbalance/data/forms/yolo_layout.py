@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, MissingDataError
-from ..files import IMAGE_SUFFIXES, files_under, head, open_text, split_name
+from ..files import IMAGE_SUFFIXES, files_under, folder_split, head, open_text, split_name
 from ..rules import Log
 
 __all__ = ["Layout", "from_folder", "from_yaml", "label_file", "looks_like_labels", "read_yaml"]
@@ -65,7 +65,7 @@ def from_folder(folder: Path) -> Layout:
     return Layout(
         folder,
         {k: name.strip() for k, name in names.items() if name.strip()},
-        [(p, split_name(*reversed(p.relative_to(root).parts[:-1]))) for p in _pictures(root)],
+        [(p, folder_split(*reversed(p.relative_to(root).parts[:-1]))) for p in _pictures(root)],
     )
 
 
