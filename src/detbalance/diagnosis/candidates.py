@@ -60,24 +60,24 @@ def label_anchors(columns: Columns, preset: AnchorPreset, sampler: Resampler) ->
     keeps together neighbouring images that resemble each other.
     """
     edges = np.unique(np.linspace(0, columns.images, _RUNS + 1).astype(np.int64))
-    parts = [anchor_statistics(columns.data.subset(np.arange(a, b)), preset) for a, b in pairwise(edges.tolist())]
-    parts = parts or [anchor_statistics(columns.data, preset)]
-    return Labelled(
-        columns=columns,
-        whole=_merged(parts),
-        levels=np.stack([part.per_level[:, 0] for part in parts]),
-        ious=np.stack([part.iou_histogram[1] for part in parts]),
-        positions=np.stack([part.position.ravel() for part in parts]),
-        runs=Resampler(len(parts), sampler.repeats, sampler.seed),
-    )
+    whole, sums = anchor_statistics(columns.data.subset(np.zeros(0, np.int64)), preset), []
+    for first, last in pairwise(edges.tolist()):
+        part = anchor_statistics(columns.data.subset(np.arange(first, last)), preset)
+        sums.append((part.per_level[:, 0], part.iou_histogram[1], part.position.ravel()))
+        whole = _joined(whole, part)
+    sums = sums or [(whole.per_level[:, 0], whole.iou_histogram[1], whole.position.ravel())]
+    levels, ious, positions = map(np.stack, zip(*sums))
+    runs = Resampler(len(sums), sampler.repeats, sampler.seed)
+    return Labelled(columns, whole, levels, ious, positions, runs)
 
 
-def _merged(parts: list[AnchorStatistics]) -> AnchorStatistics:
-    merged = {}
+def _joined(first: AnchorStatistics, second: AnchorStatistics) -> AnchorStatistics:
+    """The statistics of two runs of images as those of one."""
+    joined = {"preset": first.preset}
     for name in (f.name for f in fields(AnchorStatistics) if f.name != "preset"):
-        values = [getattr(part, name) for part in parts]
-        merged[name] = np.concatenate(values) if name in _PER_IMAGE_OR_BOX else sum(values[1:], values[0])
-    return AnchorStatistics(preset=parts[0].preset, **merged)
+        one, other = getattr(first, name), getattr(second, name)
+        joined[name] = np.concatenate((one, other)) if name in _PER_IMAGE_OR_BOX else one + other
+    return AnchorStatistics(**joined)
 
 
 def foreground(labelled: Labelled, sampler: Resampler, *, desired: float = 1.0) -> Finding:

@@ -12,15 +12,24 @@ from .wording import percent
 
 __all__ = ["cooccurrence"]
 
+_MOST = 2000  # classes compared, the most frequent: the table of pairs grows with their square
+
 
 def cooccurrence(columns: Columns, sampler: Resampler, *, shown: int = 20) -> Finding:
     """How far classes depend on company: the mean over classes a of the largest P(b | a) - P(b), of images.
 
     Balanced: 0, every class comes with the others as often as chance has it. Worst: every class has a companion that
-    is always there with it and nowhere else.
+    is always there with it and nowhere else. Of more than 2,000 classes the most frequent are compared.
     """
     image, kind = columns.presence
-    classes = len(columns.classes)
+    names = columns.classes
+    if len(names) > _MOST:
+        kept = np.argsort(-np.bincount(kind, minlength=len(names)), kind="stable")[:_MOST]
+        place = np.full(len(names), -1)
+        place[kept] = np.arange(_MOST)
+        image, kind = image[place[kind] >= 0], place[kind[place[kind] >= 0]]
+        names = tuple(names[k] for k in kept)
+    classes = len(names)
     first, second, where = _pairs(image, kind)
     images = np.bincount(kind, minlength=classes)
     together = np.bincount(first * classes + second, minlength=classes**2).reshape(classes, classes)
@@ -35,8 +44,8 @@ def cooccurrence(columns: Columns, sampler: Resampler, *, shown: int = 20) -> Fi
     strongest = [k for k in np.argsort(-excess.max(1, initial=0), kind="stable") if images[k]][:shown]
     rows = tuple(
         (
-            columns.classes[k],
-            columns.classes[companion[k]],
+            names[k],
+            names[companion[k]],
             float(together[k, companion[k]] / images[k]),
             float(images[companion[k]] / columns.images),
             int(together[k, companion[k]]),
@@ -68,7 +77,7 @@ def cooccurrence(columns: Columns, sampler: Resampler, *, shown: int = 20) -> Fi
                 "Images in which two classes meet",
                 ("x", "y", "value"),
                 tuple(
-                    (columns.classes[a], columns.classes[b], int(together[a, b]))
+                    (names[a], names[b], int(together[a, b]))
                     for a in common
                     for b in common
                     if a != b and images[a] and images[b]

@@ -97,6 +97,7 @@ def diagnose(
         dataset=_facts(data),
         settings={
             "anchors": preset.name,
+            "kind": "dense" if preset.roi_levels is None else "rcnn",
             "training_size": preset.fixed_size or (preset.min_size, preset.max_size),
             "bootstrap": bootstrap,
             "seed": seed,

@@ -15,6 +15,7 @@ __all__ = ["coverage", "overlaps"]
 
 _SIDE = 32
 _AT_ONCE = 1024
+_DEEPEST = 100  # more objects than this over a pixel count as this many
 
 
 def coverage(
@@ -46,12 +47,12 @@ def overlaps(columns: Columns, sampler: Resampler) -> Finding:
     """
     known, sizes = columns.known, np.tile(columns.image_size, 2)
     image, corners = columns.image[known], columns.boxes[known] / sizes
-    most = int(columns.per_image.max(initial=0))
+    most = min(int(columns.per_image.max(initial=0)), _DEEPEST)
     frequency = np.zeros((columns.images, most + 1), np.int32)
     for first in range(0, columns.images, _AT_ONCE):
         last = min(first + _AT_ONCE, columns.images)
         rows = slice(*np.searchsorted(image, (first, last)))
-        depth = coverage(corners[rows], image[rows] - first, last - first).reshape(last - first, -1)
+        depth = coverage(corners[rows], image[rows] - first, last - first).reshape(last - first, -1).clip(max=most)
         place = np.arange(last - first)[:, None] * (most + 1) + depth
         frequency[first:last] = np.bincount(place.ravel(), minlength=(last - first) * (most + 1)).reshape(-1, most + 1)
     frequency[(columns.data.sizes <= 0).any(1)] = 0

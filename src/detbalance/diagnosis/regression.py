@@ -24,7 +24,7 @@ from .wording import count, percent
 __all__ = ["box_errors", "detection_ious", "ious_before_after", "nearest_objects", "outlier_share", "outliers_needed"]
 
 _CODE_WEIGHTS = np.array([10.0, 10.0, 5.0, 5.0])  # Fast R-CNN's: they bring the codes to about unit variance
-_PAIRS = 2_000_000
+_PAIRS = 500_000  # compared at once: some 50 MB
 
 
 def nearest_objects(columns: Columns, detections: Predictions) -> tuple[np.ndarray, np.ndarray]:
