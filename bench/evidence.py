@@ -22,7 +22,7 @@ from detbalance.comparison import compare
 from detbalance.data.annotations import Annotations
 from detbalance.data.readers import read
 from detbalance.data.synthetic import Dials, make_dataset
-from detbalance.training import Settings
+from detbalance.runs import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs" / "evidence"

@@ -22,7 +22,9 @@ from detbalance.data.images import DetectionImages
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.detections import save_predictions
 from detbalance.evaluation import evaluate
-from detbalance.training import Settings, predict, train
+from detbalance.prediction import predict
+from detbalance.runs import Settings
+from detbalance.training import train
 
 EVEN = Dials.balanced()
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AP_last", "Bkg")

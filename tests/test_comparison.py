@@ -9,7 +9,7 @@ import torch
 from detbalance import Recipe, Stage, compare
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.losses import FocalLoss
-from detbalance.training import Settings
+from detbalance.runs import Settings
 
 SETTINGS = Settings(epochs=1, batch_size=4, image_size=(64, 96))
 

@@ -9,7 +9,8 @@ import torch.multiprocessing as mp
 
 from detbalance.adapters.stage import mean_over_ranks
 from detbalance.data.synthetic import Dials, make_dataset
-from detbalance.training import Settings, load_model, train
+from detbalance.runs import Settings, load_model
+from detbalance.training import train
 
 
 def _count(rank, folder):

@@ -18,7 +18,9 @@ from detbalance import DataError, recipes
 from detbalance.data.images import DetectionImages, flips
 from detbalance.data.readers import read
 from detbalance.data.synthetic import Dials, make_dataset
-from detbalance.training import Settings, learning_rate, load_model, predict, train
+from detbalance.prediction import predict
+from detbalance.runs import Settings, load_model
+from detbalance.training import learning_rate, train
 
 SETTINGS = Settings(epochs=2, batch_size=4, image_size=(64, 96))
 
@@ -52,7 +54,8 @@ def test_same_seed_same_weights(data, tmp_path, detector):
 SCRIPT = """
 import sys, torch
 from detbalance.data.readers import read
-from detbalance.training import Settings, train
+from detbalance.runs import Settings
+from detbalance.training import train
 torch.set_num_threads(1)
 def progress(step, steps, losses):
     print(step, flush=True)
@@ -165,7 +168,7 @@ def test_learning_rate_rises_and_falls():
     settings = Settings(learning_rate=1.0, warmup=0.1)
     rates = [learning_rate(step, 100, settings) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert rates[-1] < 0.02
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .data.annotations import Annotations
-    from .training import Settings
+    from .runs import Settings
 
 __all__ = ["app", "main"]
 
@@ -418,7 +418,7 @@ def _folder(dataset: Path, detector: Detector, size: Size) -> Path:
 def _settings(
     detector: str, size: str, image_size: str, epochs: int, batch_size: int | None, lr: float | None
 ) -> Settings:
-    from .training import Settings
+    from .runs import Settings
 
     try:
         height, width = (int(side) for side in image_size.lower().split("x"))
@@ -521,7 +521,8 @@ def _compare(
 
 def _predict(folder: Path, testing: Annotations, path: Path) -> None:
     from .detections import save_predictions
-    from .training import load_model, predict
+    from .prediction import predict
+    from .runs import load_model
 
     model, described = load_model(folder)
     with _bar(_console()) as step:

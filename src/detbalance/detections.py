@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from .atomic import write_bytes
 from .data.annotations import Annotations, DataError
 
 __all__ = ["Predictions", "load_predictions", "save_predictions"]
@@ -75,18 +75,7 @@ def save_predictions(
         xywh = np.concatenate((box[:, :2], box[:, 2:] - box[:, :2]), axis=1)
         columns = zip(label.tolist(), xywh.tolist(), score.tolist())
         records += [{"image_id": row + 1, "category_id": int(k), "bbox": b, "score": s} for k, b, s in columns]
-    return _write(Path(path), msgspec.json.encode(records))
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, msgspec.json.encode(records))
 
 
 def load_predictions(

@@ -239,5 +239,5 @@ def _balanced_l1(kind: str) -> Callable:
 
 
 def _balanced_fpn(kind: str) -> Callable:
-    # The level that all are resized to: Libra's refine_level, 1 for RetinaNet, 2 for Faster R-CNN.
-    return partial(BalancedFPN, refine_level=1 if _check(kind) == "dense" else 2, refine="nonlocal")
+    # The level at which all meet, as Libra's: 1 in RetinaNet, the middle one (2 of 5) in Faster R-CNN.
+    return partial(BalancedFPN, refine_level=1 if _check(kind) == "dense" else None, refine="nonlocal")

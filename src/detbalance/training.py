@@ -7,81 +7,26 @@ the state (weights, optimizer, random generator) is in the checkpoint.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from . import __version__, detectors, recipes
-from .adapters import attach, kind_of
+from .atomic import write, write_json
 from .data.annotations import Annotations
 from .data.images import DetectionImages, collate, flips
 from .recipe import Recipe
+from .runs import Settings, build_model, claim, describe
 
-__all__ = ["Settings", "build_model", "load_model", "predict", "train"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that decides what a run learns, apart from the data and the recipe."""
-
-    detector: str = "retinanet"
-    size: str = "nano"
-    image_size: tuple[int, int] = (192, 256)
-    """height and width that images are scaled into, keeping their shape"""
-    epochs: int = 15
-    batch_size: int = 4
-    """images a step, over all processes"""
-    optimizer: str = "adamw"
-    """"adamw" or "sgd" """
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    momentum: float = 0.9
-    """of SGD"""
-    warmup: float = 0.1
-    """share of the steps over which the rate rises; then it falls by a half cosine to a hundredth"""
-    clip: float = 1.0
-    """largest norm of the gradient; 0 for none"""
-    seed: int = 0
-    weights: str | None = None
-    """pretrained weights of the backbone, as torchvision names them"""
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"expected optimizer 'adamw' or 'sgd' but got {self.optimizer!r}")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of at least 1 but got {getattr(self, name)}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"expected warmup in [0, 1) but got {self.warmup}")
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-
-
-def build_model(settings: Settings, classes: tuple[str, ...], recipe: Recipe | str) -> nn.Module:
-    """A fresh detector from the run's seed, with its recipe attached."""
-    torch.manual_seed(settings.seed)
-    model = detectors.build(
-        settings.detector,
-        classes=len(classes),
-        size=settings.size,
-        image_size=settings.image_size,
-        weights=settings.weights,
-    )
-    if isinstance(recipe, str):
-        recipe = recipes.get(recipe, kind_of(model))
-    return attach(model, recipe)
+__all__ = ["learning_rate", "train"]
 
 
 def train(
@@ -131,7 +76,7 @@ def train(
     model = build_model(settings, data.classes, recipe)
     images.augment = model.recipe.augment
     described = describe(data, model.recipe, settings)
-    _claim(folder, described, resume)
+    claim(folder, described, resume)
     fabric = Fabric(
         accelerator=device,
         devices=processes,
@@ -198,8 +143,9 @@ class _Run:
         seconds += time.monotonic() - started
         if fabric.global_rank == 0:
             board.close()
-            _write(self.folder / "model.pt", {"model": bare.state_dict(), "classes": list(self.data.classes)})
-            _write_json(self.folder / "history.json", {"seconds": seconds, "history": history})
+            state = {"model": bare.state_dict(), "classes": list(self.data.classes)}
+            write(self.folder / "model.pt", partial(torch.save, state))
+            write_json(self.folder / "history.json", {"seconds": seconds, "history": history})
         bare = bare.to("cpu").eval()
         return bare if world == 1 else None
 
@@ -249,17 +195,15 @@ class _Run:
             everyone = [None] * fabric.world_size
             torch.distributed.all_gather_object(everyone, random)
         if fabric.global_rank == 0:
-            _write(
-                self.folder / "checkpoint.pt",
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "random": everyone,
-                    "step": step,
-                    "history": history,
-                    "seconds": seconds,
-                },
-            )
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "random": everyone,
+                "step": step,
+                "history": history,
+                "seconds": seconds,
+            }
+            write(self.folder / "checkpoint.pt", partial(torch.save, state))
 
 
 def _print_progress(step: int, steps: int, losses: dict[str, float]) -> None:
@@ -300,114 +244,7 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
 
 
-def describe(data: Annotations, recipe: Recipe, settings: Settings) -> dict[str, Any]:
-    """What a run folder says of itself: enough to know whether two runs are the same, and to run it again."""
-    return {
-        "recipe": recipe.name,
-        "repr": repr(recipe),
-        "settings": {**asdict(settings), "image_size": list(settings.image_size)},
-        "data": {
-            "source": data.source,
-            "fingerprint": data.fingerprint(),
-            "images": len(data),
-            "boxes": len(data.boxes),
-            "classes": list(data.classes),
-        },
-        "versions": {
-            "detbalance": __version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
-    """Make the folder this run's own. Raises ValueError if it holds a run of other settings."""
-    path = folder / "settings.json"
-    if path.exists():
-        there = json.loads(path.read_text())
-        differing = [key for key in ("repr", "settings") if there.get(key) != described[key]]
-        if there.get("data", {}).get("fingerprint") != described["data"]["fingerprint"]:
-            differing.append("data")
-        if differing and resume:
-            raise ValueError(
-                f"{folder} holds a run that differs in {', '.join(differing)}; use another folder, or --no-resume to "
-                f"start it anew"
-            )
-    if not resume:
-        for name in ("checkpoint.pt", "model.pt", "history.json", "predictions.json", "evaluation.json"):
-            (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(path, described)
-
-
-def load_model(folder: Path | str, recipe: Recipe | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """A finished run's model, ready to predict, and its settings.
-
-    A recipe of your own that changes the architecture (neck, head) has to be given; named ones are found.
-
-    Raises FileNotFoundError if the run is not finished.
-    """
-    folder = Path(folder)
-    described = json.loads((folder / "settings.json").read_text())
-    saved = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-    settings = Settings(**described["settings"])
-    model = build_model(settings, tuple(saved["classes"]), recipe or described["recipe"])
-    model.load_state_dict(saved["model"])
-    return model.eval(), described
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module,
-    data: Annotations,
-    *,
-    image_size: tuple[int, int],
-    batch_size: int = 16,
-    device: str | torch.device = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    images: DetectionImages | None = None,
-) -> list[dict[str, np.ndarray]]:
-    """Detections of every image: boxes (xyxy pixels of the original image), labels, scores."""
-    images = images or DetectionImages(data, image_size=image_size)
-    model = model.to(device, memory_format=torch.channels_last).eval()
-    found: list[dict[str, np.ndarray]] = []
-    for first in range(0, len(data), batch_size):
-        rows = range(first, min(first + batch_size, len(data)))
-        batch = [images.original(i)[0] for i in rows]
-        outputs = model([image.to(device).float().div_(255) for image in batch])
-        for i, image, output in zip(rows, batch, outputs):
-            boxes = output["boxes"].double().cpu() / images.scale(i, tuple(image.shape[-2:]))
-            found.append(
-                {
-                    "boxes": boxes.numpy(),
-                    "labels": output["labels"].cpu().numpy(),
-                    "scores": output["scores"].double().cpu().numpy(),
-                }
-            )
-        if progress is not None:
-            progress(len(found), len(data))
-    return found
-
-
 def _board(folder: Path, step: int):
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Atomic: a reader sees the old file or the new one, whatever happens in between."""
-    part = path.with_suffix(path.suffix + ".part")
-    with open(part, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(record, indent=1))
-    os.replace(part, path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..atomic import write_bytes
 from ..data.annotations import Annotations, Problem
 from ..taxonomy import Imbalance
 from .finding import Finding, Severity, Table
@@ -56,8 +57,7 @@ class Diagnosis:
     @property
     def prescription(self) -> Prescription:
         """What to try, ranked, for the kind of detector whose anchors were counted."""
-        kind = "rcnn" if self.settings.get("anchors", "").startswith("Faster R-CNN") else "dense"
-        return prescribe(self.findings, source=self.data.source, kind=kind)
+        return prescribe(self.findings, source=self.data.source, kind=self.settings.get("kind", "dense"))
 
     def to_dict(self) -> dict[str, Any]:
         """Every number as plain Python values; the schema is in docs/diagnosis.md."""
@@ -90,10 +90,7 @@ class Diagnosis:
             text = diagnosis_page(self)
         else:
             raise ValueError(f"expected a path that ends in .html or .json but got {str(path)!r}")
-        part = path.with_name(path.name + ".part")  # an interruption must not leave half a report
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-        return path
+        return write_bytes(path, text.encode())
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

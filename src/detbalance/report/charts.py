@@ -37,6 +37,8 @@ class Chart:
         """Does it need the whole width of the page?"""
         if self.figure is None:
             return len(self.columns) > 5
+        if not self.figure["data"]:
+            return False
         first = self.figure["data"][0]
         return first["type"] == "bar" and first["orientation"] == "v" and len(first["x"]) > CROWDED
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -16,6 +15,8 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
+
+from ..atomic import write_bytes
 
 __all__ = ["clean", "code", "interval", "number", "points", "render", "save", "seconds", "signed"]
 
@@ -193,12 +194,4 @@ def _missing(value: Any) -> bool:
 
 def save(html: str, path: str | Path) -> Path:
     """Write a page, whole or not at all. A character that UTF-8 cannot carry becomes a question mark."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(html.encode("utf-8", "replace"))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, html.encode("utf-8", "replace"))

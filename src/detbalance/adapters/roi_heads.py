@@ -1,0 +1,197 @@
+"""The RoI head of a two-stage detector with its training taken from a stage.
+
+Setting `fastrcnn_loss` on the model would be a silent no-op: torchvision calls the module's function. So the head runs
+as it is, masks and keypoints included, and the two box losses are then replaced.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import MultiScaleRoIAlign, box_iou
+
+from ..recipe import Stage
+from ..types import BACKGROUND, IGNORED, Candidates, Samples
+from .stage import StageLoss, best_iou, check_matched, labels_of, truth_of
+from .two_stage import norm, smooth_l1, subclassed
+
+__all__ = ["BalancedRoIHeads"]
+
+
+def _softmax(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits, target.argmax(1), reduction="none")
+
+
+class BalancedRoIHeads(RoIHeads):
+    """RoIHeads whose assignment, sampling, weights and losses come from a stage."""
+
+    treatment: StageLoss
+
+    @classmethod
+    def of(cls, old: RoIHeads, stage: Stage, generator: torch.Generator | None) -> BalancedRoIHeads:
+        """Built from the old head's fields: same parameters, same state_dict keys."""
+        new = subclassed(old, cls)
+        new.treatment = StageLoss(
+            stage,
+            cls_loss=_softmax,
+            box_loss=smooth_l1,
+            softmax=True,
+            names=("loss_classifier", "loss_box_reg"),
+            generator=generator,
+            own_sampler=old.fg_bg_sampler,
+        )
+        return new
+
+    def forward(self, features, proposals, image_shapes, targets=None):
+        """As torchvision's, with the box losses of the stage in training."""
+        if not self.training:
+            return super().forward(features, proposals, image_shapes, targets)
+        predictions: list[tuple[Tensor, Tensor]] = []
+        self._inputs = features, image_shapes
+        handle = self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append(output))
+        try:
+            result, losses = super().forward(features, proposals, image_shapes, targets)
+        finally:
+            handle.remove()
+            del self._inputs
+        chosen = self.__dict__.pop("_chosen")
+        logits, regression = predictions[-1]
+        del losses["loss_classifier"], losses["loss_box_reg"]
+        return result, {**self.treatment(self._table(logits, regression, **chosen)), **losses}
+
+    def select_training_samples(self, proposals, targets):
+        """torchvision's steps (add the ground truths, assign, sample, encode) with the stage's assigner and sampler."""
+        self.check_targets(targets)
+        dtype = proposals[0].dtype
+        truths = [t["boxes"].to(dtype) for t in targets]
+        proposals = self.add_gt_proposals(proposals, truths)
+        matched, iou = zip(*(self._match(b, t, g) for b, t, g in zip(proposals, targets, truths)))
+        labels = [labels_of(m, t["labels"]) for m, t in zip(matched, targets)]
+        if self.treatment.sample is None:
+            marks = [torch.where(m == IGNORED, -1, label) for m, label in zip(matched, labels)]
+            chosen = self.subsample(marks)
+        else:
+            chosen = self._sample(proposals, matched, iou, labels, targets)
+        proposals = [b[rows] for b, rows in zip(proposals, chosen)]
+        matched = [m[rows] for m, rows in zip(matched, chosen)]
+        labels = [label[rows] for label, rows in zip(labels, chosen)]
+        codes = self._codes(proposals, matched, truths)
+        self._chosen = {
+            "boxes": proposals,
+            "matched": matched,
+            "labels": labels,
+            "codes": codes,
+            "truth": [truth_of(m, t) for m, t in zip(matched, truths)],
+            "iou": [i[rows] for i, rows in zip(iou, chosen)],
+        }
+        return proposals, [m.clamp(min=0) for m in matched], labels, codes
+
+    def _match(self, boxes: Tensor, target: dict, truth: Tensor) -> tuple[Tensor, Tensor]:
+        overlaps = box_iou(truth, boxes)
+        iou = best_iou(overlaps, len(boxes))
+        assign = self.treatment.assign
+        if assign is not None:
+            level = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+            return check_matched(assign(boxes, target, level, None), len(boxes), len(truth), assign), iou
+        if not len(truth):
+            return torch.full((len(boxes),), BACKGROUND, device=boxes.device), iou
+        return self.proposal_matcher(overlaps), iou
+
+    def _codes(self, boxes: list[Tensor], matched: list[Tensor], truths: list[Tensor]) -> list[Tensor]:
+        """As torchvision: the code of every sample, background rows against ground truth 0 (zeros if there is none)."""
+        filled = [t if len(t) else t.new_zeros(1, 4) for t in truths]
+        return list(self.box_coder.encode([t[m.clamp(min=0)] for t, m in zip(filled, matched)], boxes))
+
+    def _sample(self, boxes, matched, iou, labels, targets) -> list[Tensor]:
+        candidates = [
+            Candidates(boxes=b, matched=m, iou=i, labels=label) for b, m, i, label in zip(boxes, matched, iou, labels)
+        ]
+        preview = _Preview(self, boxes, matched, iou, labels, targets)
+        return [self.treatment.choose(preview.of(i, c)) for i, c in enumerate(candidates)]
+
+    def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou) -> Samples:
+        label = torch.cat(labels)
+        regression = regression.reshape(len(label), regression.shape[1] // 4, 4)
+        if regression.shape[1] > 1:
+            # Background rows are shown the box of the class that they resemble most.
+            column = torch.where(label > 0, label, logits.detach()[:, 1:].argmax(1) + 1)
+            deltas = regression[torch.arange(len(label), device=label.device), column]
+        else:
+            deltas = regression[:, 0]
+        image = torch.cat([torch.full_like(m, i) for i, m in enumerate(matched)])
+        return Samples(
+            logits=logits,
+            labels=label,
+            deltas=deltas,
+            codes=torch.cat(codes),
+            boxes=torch.cat(boxes),
+            truth=torch.cat(truth),
+            iou=torch.cat(iou),
+            image=image,
+            level=self._level(boxes),
+            norm=norm(self.treatment, label, torch.cat(iou)),
+            softmax=True,
+            matched=torch.where(label > 0, torch.cat(matched), BACKGROUND),
+            decode=self.box_coder.decode_single,
+        )
+
+    def _level(self, boxes: list[Tensor]) -> Tensor:
+        pool = self.box_roi_pool
+        if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
+            return pool.map_levels(boxes)
+        return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)
+
+
+class _Preview:
+    """The present predictions and losses of all proposals, from a pass without gradient made when first asked for."""
+
+    def __init__(self, heads: BalancedRoIHeads, boxes, matched, iou, labels, targets) -> None:
+        self.heads, self.boxes, self.matched, self.iou, self.labels = heads, boxes, matched, iou, labels
+        self.truths = [t["boxes"].to(boxes[0].dtype) for t in targets]
+        self._table: Samples | None = None
+
+    def of(self, image: int, candidates: Candidates) -> Candidates:
+        scores = predicted = None
+        if self.heads.treatment.needs_predictions:
+            rows = self._rows(image)
+            table = self.table()
+            scores, predicted = table.scores()[rows], table.predicted()[rows]
+        return Candidates(
+            boxes=candidates.boxes,
+            matched=candidates.matched,
+            iou=candidates.iou,
+            labels=candidates.labels,
+            scores=scores,
+            predicted=predicted,
+            loss=partial(self.loss, image),
+        )
+
+    def table(self) -> Samples:
+        if self._table is None:
+            heads = self.heads
+            features, image_shapes = heads._inputs
+            with torch.no_grad():
+                pooled = heads.box_head(heads.box_roi_pool(features, self.boxes, image_shapes))
+                logits, regression = heads.box_predictor(pooled)
+                self._table = heads._table(
+                    logits.float(),
+                    regression.float(),
+                    boxes=self.boxes,
+                    matched=self.matched,
+                    labels=self.labels,
+                    codes=heads._codes(self.boxes, self.matched, self.truths),
+                    truth=[truth_of(m, t) for m, t in zip(self.matched, self.truths)],
+                    iou=self.iou,
+                )
+        return self._table
+
+    def _rows(self, image: int) -> slice:
+        first = sum(len(b) for b in self.boxes[:image])
+        return slice(first, first + len(self.boxes[image]))
+
+    def loss(self, image: int) -> Tensor:
+        return self.heads.treatment.candidate_loss(self.table())[self._rows(image)]
