@@ -46,6 +46,14 @@ def test_needs_predictions_if_a_part_does():
     assert CombinedSampler(positive=ScoreHLRSampler(), negative=RandomSampler()).needs_predictions
 
 
+def test_numbers_that_wait_for_a_detector(candidates):
+    """The parts' own numbers play no part, so theirs may be open; the whole's may not."""
+    waiting = RandomSampler(count=None, positive_fraction=None)
+    assert len(CombinedSampler(positive=waiting, negative=waiting, count=40)(candidates())) == 40
+    with pytest.raises(ValueError, match="attach it, or give them"):
+        CombinedSampler(count=None)(candidates())
+
+
 def test_sparse(sparse):
     rows = CombinedSampler(count=8)(sparse)
     assert len(rows) == min(8, int(sparse.negative.sum()) + min(2, int(sparse.positive.sum())))

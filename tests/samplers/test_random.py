@@ -42,6 +42,12 @@ def test_every_row_is_as_likely(candidates):
     assert share[c.matched == -2].sum() == 0
 
 
+@pytest.mark.parametrize("options", [{"count": None}, {"positive_fraction": None}])
+def test_numbers_that_wait_for_a_detector(candidates, options):
+    with pytest.raises(ValueError, match="attach it, or give them"):
+        RandomSampler(**options)(candidates())
+
+
 @pytest.mark.parametrize("options", [{"count": 0}, {"count": 2.5}, {"positive_fraction": 1.1}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -146,14 +146,16 @@ def test_objects_of_different_images_never_merge():
     torch.testing.assert_close(PrimeSampleWeights()(s), naive(s))
 
 
-def test_weight_is_detached_and_wide(samples):
+def test_weights_are_detached_and_computed_in_float32(samples):
+    """Boxes of 300 pixels: their areas are beyond float16."""
     s = samples(dtype=torch.float32)
-    half = replace(
-        s, logits=s.logits.half().requires_grad_(), deltas=s.deltas.half().requires_grad_(), norm=s.norm.half()
-    )
-    weights = PrimeSampleWeights()(half)
+    s = replace(s, boxes=10 * s.boxes, truth=10 * s.truth, logits=s.logits.half(), deltas=s.deltas.half())
+    weights = PrimeSampleWeights()(replace(s, logits=s.logits.requires_grad_(), deltas=s.deltas.requires_grad_()))
     assert weights.dtype == torch.float32
     assert not weights.requires_grad
+    torch.testing.assert_close(
+        weights, PrimeSampleWeights()(replace(s, logits=s.logits.float(), deltas=s.deltas.float()))
+    )
 
 
 @pytest.mark.parametrize("loss", [0.0, float("inf")])
