@@ -14,7 +14,7 @@ __all__ = ["box_iou", "decode", "encode", "paired_iou"]
 _LARGEST_LOG = math.log(1000.0 / 16)  # torchvision's own limit on log w, log h: keeps exp() finite
 
 
-def paired_iou(first: Float[Tensor, "N 4"], second: Float[Tensor, "N 4"]) -> Float[Tensor, "N"]:
+def paired_iou(first: Float[Tensor, "N 4"], second: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
     """IoU of row i of the one with row i of the other; 0 where both are empty. Safe gradient everywhere.
 
     >>> paired_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]]))

@@ -29,7 +29,7 @@ class Target(TypedDict):
 
     boxes: Float[Tensor, "G 4"]
     """xyxy, pixels"""
-    labels: Int[Tensor, "G"]
+    labels: Int[Tensor, " G"]
     """1..K; 0 is background"""
 
 
@@ -39,29 +39,29 @@ class Candidates:
 
     boxes: Float[Tensor, "N 4"]
     """xyxy, pixels"""
-    matched: Int[Tensor, "N"]
+    matched: Int[Tensor, " N"]
     """row of the ground truth, or BACKGROUND, or IGNORED"""
-    iou: Float[Tensor, "N"]
+    iou: Float[Tensor, " N"]
     """IoU with the ground truth that it overlaps most (0 in an image without objects)"""
-    labels: Int[Tensor, "N"]
+    labels: Int[Tensor, " N"]
     """1..K where matched, else 0"""
     scores: Float[Tensor, "N C"] | None = None
     """present class probabilities, detached; column 0 is the background under softmax. Filled when the sampler has
     `needs_predictions = True`, always in one-stage heads"""
-    loss: Callable[[], Float[Tensor, "N"]] | None = None
+    loss: Callable[[], Float[Tensor, " N"]] | None = None
     """present loss of each candidate (class and box), detached; computed when called"""
     predicted: Float[Tensor, "N 4"] | None = None
     """present predicted boxes, decoded, detached; filled together with `scores`"""
-    level: Int[Tensor, "N"] | None = None
+    level: Int[Tensor, " N"] | None = None
     """pyramid level of each candidate, 0 is the finest; None where candidates have none"""
 
     @property
-    def positive(self) -> Bool[Tensor, "N"]:
+    def positive(self) -> Bool[Tensor, " N"]:
         """Mask of the candidates that show an object."""
         return self.matched >= 0
 
     @property
-    def negative(self) -> Bool[Tensor, "N"]:
+    def negative(self) -> Bool[Tensor, " N"]:
         """Mask of the candidates that show background."""
         return self.matched == BACKGROUND
 
@@ -75,7 +75,7 @@ class Samples:
     """
 
     logits: Float[Tensor, "S C"]
-    labels: Int[Tensor, "S"]
+    labels: Int[Tensor, " S"]
     """0 is background"""
     deltas: Float[Tensor, "S 4"]
     """predicted code"""
@@ -85,25 +85,25 @@ class Samples:
     """the candidate, xyxy pixels"""
     truth: Float[Tensor, "S 4"]
     """its ground truth, xyxy pixels; meaningless in background rows"""
-    iou: Float[Tensor, "S"]
+    iou: Float[Tensor, " S"]
     """IoU of the candidate with the ground truth that it overlaps most"""
-    image: Int[Tensor, "S"]
+    image: Int[Tensor, " S"]
     """row of the image in the batch"""
-    level: Int[Tensor, "S"]
+    level: Int[Tensor, " S"]
     """pyramid level, 0 where the head has none"""
-    norm: Float[Tensor, "S"]
+    norm: Float[Tensor, " S"]
     """the detector's own averaging, as a weight: the sum of norm * loss is the detector's loss"""
     softmax: bool = False
     """is column 0 the background of a softmax?"""
-    matched: Int[Tensor, "S"] | None = None
+    matched: Int[Tensor, " S"] | None = None
     """row of the ground truth in its image, BACKGROUND in background rows"""
     decode: Callable[[Tensor, Tensor], Tensor] | None = None
     """(deltas, boxes) -> xyxy; None: the plain (dx, dy, log w, log h) code"""
-    loss: Callable[[], Float[Tensor, "S"]] | None = None
+    loss: Callable[[], Float[Tensor, " S"]] | None = None
     """present classification loss of each row, detached; None where the class loss ranks a set"""
 
     @property
-    def positive(self) -> Bool[Tensor, "S"]:
+    def positive(self) -> Bool[Tensor, " S"]:
         """Mask of the rows that show an object."""
         return self.labels > 0
 
@@ -126,7 +126,7 @@ class Samples:
         target[rows, columns[rows]] = 1.0
         return target
 
-    def instance(self) -> Int[Tensor, "S"]:
+    def instance(self) -> Int[Tensor, " S"]:
         """A number for each row's ground truth, distinct over the batch; background rows get BACKGROUND."""
         rows = self.positive
         if self.matched is not None:
@@ -146,15 +146,15 @@ class Assigner(Protocol):
         self,
         boxes: Float[Tensor, "N 4"],
         target: Target,
-        levels: Int[Tensor, "N"],
+        levels: Int[Tensor, " N"],
         predictions: tuple[Tensor, Tensor] | None = None,
-    ) -> Int[Tensor, "N"]: ...
+    ) -> Int[Tensor, " N"]: ...
 
 
 class Sampler(Protocol):
     """Candidates of one image -> rows of the chosen ones (hard sampling)."""
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]: ...
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]: ...
 
 
 class Weights(Protocol):
@@ -163,7 +163,7 @@ class Weights(Protocol):
     The attribute `applies_to`, "class" (the default), "box" or "both", says which loss it multiplies.
     """
 
-    def __call__(self, samples: Samples) -> Float[Tensor, "S"]: ...
+    def __call__(self, samples: Samples) -> Float[Tensor, " S"]: ...
 
 
 class ClassLoss(Protocol):
@@ -174,14 +174,14 @@ class ClassLoss(Protocol):
     """
 
     def __call__(
-        self, logits: Float[Tensor, "S C"], target: Float[Tensor, "S C"], groups: Int[Tensor, "S"] | None = None
+        self, logits: Float[Tensor, "S C"], target: Float[Tensor, "S C"], groups: Int[Tensor, " S"] | None = None
     ) -> Tensor: ...
 
 
 class BoxLoss(Protocol):
     """predicted (P, 4), target (P, 4) -> (P,). `space` = "code" (the detector's box code) or "xyxy"."""
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]: ...
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]: ...
 
 
 class JointLoss(Protocol):

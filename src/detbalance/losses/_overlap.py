@@ -22,8 +22,8 @@ _NOTHING = 1e-14
 class Overlap(NamedTuple):
     """Pair by pair, of a predicted and a true box. Widths (or x) in row 0, heights (or y) in row 1."""
 
-    iou: Float[Tensor, "P"]
-    union: Float[Tensor, "P"]
+    iou: Float[Tensor, " P"]
+    union: Float[Tensor, " P"]
     size: Float[Tensor, "2 P"]
     """width and height of the predicted box"""
     true_size: Float[Tensor, "2 P"]
@@ -33,12 +33,12 @@ class Overlap(NamedTuple):
     """width and height of the smallest box around both"""
 
     @property
-    def distance(self) -> Float[Tensor, "P"]:
+    def distance(self) -> Float[Tensor, " P"]:
         """Squared distance of the centres by the squared diagonal of the hull (DIoU's penalty)."""
         return ratio(self.offset.square().sum(0), self.hull.square().sum(0))
 
     @property
-    def gap(self) -> Float[Tensor, "P"]:
+    def gap(self) -> Float[Tensor, " P"]:
         """Share of the hull that neither box covers (GIoU's penalty)."""
         area = self.hull[0] * self.hull[1]
         return ratio(area - self.union, area)
@@ -63,7 +63,7 @@ def ratio(above: Tensor, below: Tensor) -> Tensor:
     return above / torch.where(below > _NOTHING, below, torch.ones_like(below))
 
 
-def aspect_angle(size: Float[Tensor, "2 P"]) -> Float[Tensor, "P"]:
+def aspect_angle(size: Float[Tensor, "2 P"]) -> Float[Tensor, " P"]:
     """arctan(width / height), safe for boxes without width or height."""
     width, height = size.clamp(min=1e-7)
     return torch.atan2(width, height)

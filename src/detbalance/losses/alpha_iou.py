@@ -40,7 +40,7 @@ class AlphaIoULoss:
         require(self.alpha >= 1, "alpha", "1 or greater (below, the slope has no bound)", self.alpha)
         require(self.base in ("iou", "giou", "diou", "ciou"), "base", "'iou', 'giou', 'diou' or 'ciou'", self.base)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         loss = 1 - pair.iou**self.alpha
         if self.base == "giou":

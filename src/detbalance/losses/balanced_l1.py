@@ -48,7 +48,7 @@ class BalancedL1Loss:
             self.gamma <= 80 * self.alpha, "alpha", "gamma / 80 or greater, or e^(gamma/alpha) overflows", self.alpha
         )
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         error = (widen(predicted) - widen(target)).abs()
         b = math.expm1(self.gamma / self.alpha)
         near = self.alpha * ((error + 1 / b) * torch.log1p(error * (b / self.beta)) - error)

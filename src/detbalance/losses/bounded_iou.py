@@ -46,7 +46,7 @@ class BoundedIoULoss:
         require(self.beta >= 0, "beta", "0 or greater", self.beta)
         require(self.factor > 0, "factor", "greater than 0", self.factor)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         away = 2 * pair.offset.abs()
         place = ratio(pair.true_size - away, pair.true_size + away).clamp(min=0)

@@ -28,7 +28,7 @@ class L1Loss:
     paper: ClassVar[str] = "Oksuz et al., Imbalance Problems in Object Detection, TPAMI 2020, arXiv:1909.00169, table 5"
     space: ClassVar[str] = "code"
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         return (widen(predicted) - widen(target)).abs().sum(1)
 
 
@@ -48,7 +48,7 @@ class L2Loss:
     paper: ClassVar[str] = "Oksuz et al., Imbalance Problems in Object Detection, TPAMI 2020, arXiv:1909.00169, table 5"
     space: ClassVar[str] = "code"
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         return (widen(predicted) - widen(target)).square().sum(1)
 
 
@@ -76,5 +76,5 @@ class SmoothL1Loss:
     def __post_init__(self) -> None:
         require(self.beta >= 0, "beta", "0 or greater", self.beta)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         return F.smooth_l1_loss(widen(predicted), widen(target), reduction="none", beta=self.beta).sum(1)

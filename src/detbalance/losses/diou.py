@@ -33,7 +33,7 @@ class DIoULoss:
     paper: ClassVar[str] = "Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv:1911.08287, eq. 7"
     space: ClassVar[str] = "xyxy"
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         return 1 - pair.iou + pair.distance
 
@@ -63,12 +63,12 @@ class CIoULoss:
     def __post_init__(self) -> None:
         require(0 <= self.aspect_from <= 1, "aspect_from", "in [0, 1]", self.aspect_from)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         return 1 - pair.iou + pair.distance + aspect_penalty(pair) * (pair.iou >= self.aspect_from)
 
 
-def aspect_penalty(pair: Overlap) -> Float[Tensor, "P"]:
+def aspect_penalty(pair: Overlap) -> Float[Tensor, " P"]:
     """CIoU's a v, the factor a without gradient."""
     v = (4 / math.pi**2) * (aspect_angle(pair.true_size) - aspect_angle(pair.size)).square()
     with torch.no_grad():

@@ -32,7 +32,7 @@ class EIoULoss:
     paper: ClassVar[str] = "Zhang et al., Focal and Efficient IOU Loss, Neurocomputing 2022, arXiv:2101.08158"
     space: ClassVar[str] = "xyxy"
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         return _efficient(overlap(predicted, target))
 
 
@@ -61,11 +61,11 @@ class FocalEIoULoss:
     def __post_init__(self) -> None:
         require(self.gamma >= 0, "gamma", "0 or greater", self.gamma)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         return pair.iou.detach() ** self.gamma * _efficient(pair)
 
 
-def _efficient(pair: Overlap) -> Float[Tensor, "P"]:
+def _efficient(pair: Overlap) -> Float[Tensor, " P"]:
     sides = ratio((pair.size - pair.true_size).square(), pair.hull.square())
     return 1 - pair.iou + pair.distance + sides.sum(0)

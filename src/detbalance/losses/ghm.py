@@ -75,7 +75,7 @@ class GHMRLoss(nn.Module):
         self.mu = mu
         self.density = GradientDensity(bins, momentum)
 
-    def forward(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def forward(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         """The loss of each box."""
         error = widen(predicted) - widen(target)
         length = torch.sqrt(error.square() + self.mu**2)

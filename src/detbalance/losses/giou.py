@@ -33,6 +33,6 @@ class GIoULoss:
     )
     space: ClassVar[str] = "xyxy"
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         return 1 - pair.iou + pair.gap

@@ -39,7 +39,7 @@ class IoULoss:
     def __post_init__(self) -> None:
         require(self.mode in ("log", "linear", "square"), "mode", "'log', 'linear' or 'square'", self.mode)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         iou = overlap(predicted, target).iou
         if self.mode == "log":
             return -iou.clamp(min=_LEAST).log()

@@ -50,7 +50,7 @@ class IoUBalancedLoss:
         require(self.beta >= 0, "beta", "0 or greater", self.beta)
         require(len(self.weights) == 4 and min(self.weights) > 0, "weights", "four numbers above 0", self.weights)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         predicted, target = widen(predicted), widen(target)
         with torch.no_grad():
             unit = predicted.new_tensor((-0.5, -0.5, 0.5, 0.5)).expand_as(predicted)

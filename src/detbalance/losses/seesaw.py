@@ -48,7 +48,7 @@ class SeesawLoss(PerClass):
 
     def forward(
         self, logits: Float[Tensor, "S C"], target: Float[Tensor, "S C"], groups: Tensor | None = None
-    ) -> Float[Tensor, "S"]:
+    ) -> Float[Tensor, " S"]:
         """The loss of each row."""
         logits, target = widen(logits), widen(target)
         self.fit(logits.shape[1])

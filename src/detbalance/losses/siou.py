@@ -40,7 +40,7 @@ class SIoULoss:
     def __post_init__(self) -> None:
         require(self.theta >= 1, "theta", "1 or greater", self.theta)
 
-    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         pair = overlap(predicted, target)
         dx, dy = pair.offset.abs()
         angle = ratio(2 * dx * dy, pair.offset.square().sum(0))

@@ -53,7 +53,7 @@ class WIoULoss(nn.Module):
         self.version, self.gamma, self.alpha, self.delta, self.momentum = version, gamma, alpha, delta, momentum
         self.register_buffer("mean", torch.ones(()))
 
-    def forward(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    def forward(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
         """The loss of each pair."""
         pair = overlap(predicted, target)
         loss = 1 - pair.iou

@@ -37,7 +37,7 @@ def decided(sampler: Any) -> tuple[int, float]:
     return sampler.count, sampler.positive_fraction
 
 
-def draw(rows: Int[Tensor, "N"], count: int, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+def draw(rows: Int[Tensor, " N"], count: int, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
     """`count` of the rows at random, or all of them where there are fewer, in random order.
 
     One call of `torch.randperm`, even if all are taken: the random numbers are used up as torchvision does.
@@ -46,11 +46,11 @@ def draw(rows: Int[Tensor, "N"], count: int, generator: torch.Generator | None =
 
 
 def shuffle_evenly(
-    rows: Int[Tensor, "N"],
-    group: Int[Tensor, "N"],
-    quota: int | Int[Tensor, "N"],
+    rows: Int[Tensor, " N"],
+    group: Int[Tensor, " N"],
+    quota: int | Int[Tensor, " N"],
     generator: torch.Generator | None = None,
-) -> Int[Tensor, "N"]:
+) -> Int[Tensor, " N"]:
     """The rows in random order, but of each group at most `quota` before any row is there beyond its group's quota.
 
     The first n of the result are an even draw over the groups, cut or topped up at random; no row can come twice. Two
@@ -66,7 +66,7 @@ def shuffle_evenly(
     return rows[order[surplus[order].byte().argsort(stable=True)]]
 
 
-def present_loss(sampler: object, candidates: Candidates) -> Float[Tensor, "N"]:
+def present_loss(sampler: object, candidates: Candidates) -> Float[Tensor, " N"]:
     """The present loss of each candidate; an error that names the sampler where there is none."""
     if candidates.loss is None:
         raise ValueError(f"{type(sampler).__name__} ranks by candidates.loss, which is None here")

@@ -43,5 +43,5 @@ class AllSampler:
     )
     average_over: ClassVar[str] = "positives"
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
         return (candidates.matched != IGNORED).nonzero().squeeze(1)

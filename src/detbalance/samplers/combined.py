@@ -68,7 +68,7 @@ class CombinedSampler:
         """Does either part look at scores and predicted boxes?"""
         return any(getattr(part, "needs_predictions", False) for part in (self.positive, self.negative))
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
         count, fraction = decided(self)
         positives = self.positive.positives(candidates, int(count * fraction), generator)
         wanted = count - len(positives)

@@ -50,7 +50,7 @@ class HardNegativeSampler:
         check("ratio", self.ratio, "0 or more, and finite", 0 <= self.ratio < float("inf"))
         check("minimum", self.minimum, "0 or more", isinstance(self.minimum, int) and self.minimum >= 0)
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
         loss = present_loss(self, candidates).masked_fill(~candidates.negative, float("-inf"))
         rank = loss.argsort(descending=True, stable=True).argsort()
         count = (self.ratio * candidates.positive.sum()).clamp(min=self.minimum)

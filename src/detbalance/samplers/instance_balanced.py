@@ -48,7 +48,7 @@ class InstanceBalancedSampler(RandomSampler):
 
     def positives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "P"]:
+    ) -> Int[Tensor, " P"]:
         """At most `count` rows that show objects, evenly over the objects."""
         rows = candidates.positive.nonzero().squeeze(1)
         truth = candidates.matched[rows]

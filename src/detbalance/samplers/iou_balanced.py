@@ -63,7 +63,7 @@ class IoUBalancedSampler(RandomSampler):
 
     def negatives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "Q"]:
+    ) -> Int[Tensor, " Q"]:
         """At most `count` rows that show background, evenly over the IoU bins."""
         rows = candidates.negative.nonzero().squeeze(1)
         iou = candidates.iou[rows]
@@ -75,7 +75,7 @@ class IoUBalancedSampler(RandomSampler):
         rest = draw(rows[low], count - min(balanced, len(evenly)), generator)
         return torch.cat((evenly[:balanced], rest, evenly[balanced:]))[:count]
 
-    def _bins(self, iou: Float[Tensor, "Q"], everyone: Float[Tensor, "N"]) -> Int[Tensor, "Q"]:
+    def _bins(self, iou: Float[Tensor, " Q"], everyone: Float[Tensor, " N"]) -> Int[Tensor, " Q"]:
         """The bin of each negative; `self.bins` for one that lies in none (reference only: on the upper edge)."""
         if not len(iou):
             return torch.zeros_like(iou, dtype=torch.long)

@@ -60,7 +60,7 @@ class OHEMSampler:
         check("nms_threshold", threshold, "None or in [0, 1]", threshold is None or 0 <= threshold <= 1)
         check("positive_fraction", self.positive_fraction, "in [0, 1]", 0 <= self.positive_fraction <= 1)
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
         loss = present_loss(self, candidates)
         if self.per_kind:
             positives = _hardest(loss, candidates.positive, int(self.count * self.positive_fraction))
@@ -75,13 +75,13 @@ class OHEMSampler:
 
     def positives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "P"]:
+    ) -> Int[Tensor, " P"]:
         """At most `count` rows that show objects, the highest losses first."""
         return _hardest(present_loss(self, candidates), candidates.positive, count)
 
     def negatives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "Q"]:
+    ) -> Int[Tensor, " Q"]:
         """At most `count` rows that show background, the highest losses first."""
         return _hardest(present_loss(self, candidates), candidates.negative, count)
 

@@ -54,7 +54,7 @@ class RandomSampler:
         fraction = self.positive_fraction
         check("positive_fraction", fraction, "in [0, 1] or None", fraction is None or 0 <= fraction <= 1)
 
-    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, "S"]:
+    def __call__(self, candidates: Candidates, generator: torch.Generator | None = None) -> Int[Tensor, " S"]:
         count, fraction = decided(self)
         positives = self.positives(candidates, int(count * fraction), generator)
         negatives = self.negatives(candidates, count - len(positives), generator)
@@ -62,12 +62,12 @@ class RandomSampler:
 
     def positives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "P"]:
+    ) -> Int[Tensor, " P"]:
         """At most `count` rows that show objects."""
         return draw(candidates.positive.nonzero().squeeze(1), count, generator)
 
     def negatives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "Q"]:
+    ) -> Int[Tensor, " Q"]:
         """At most `count` rows that show background."""
         return draw(candidates.negative.nonzero().squeeze(1), count, generator)

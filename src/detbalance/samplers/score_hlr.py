@@ -58,7 +58,7 @@ class ScoreHLRSampler(RandomSampler):
 
     def negatives(
         self, candidates: Candidates, count: int, generator: torch.Generator | None = None
-    ) -> Int[Tensor, "Q"]:
+    ) -> Int[Tensor, " Q"]:
         """At most `count` rows that show background, in the order of their hierarchical local rank."""
         if candidates.scores is None or candidates.predicted is None:
             raise ValueError("ScoreHLRSampler ranks by candidates.scores and candidates.predicted, one is None here")

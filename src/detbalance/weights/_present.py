@@ -21,13 +21,13 @@ def full_precision(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def class_scores(samples: Samples, rows: Int[Tensor, "R"]) -> Float[Tensor, "R C"]:
+def class_scores(samples: Samples, rows: Int[Tensor, " R"]) -> Float[Tensor, "R C"]:
     """The class probabilities of the rows, with gradient."""
     logits = full_precision(samples.logits[rows])
     return logits.softmax(-1) if samples.softmax else logits.sigmoid()
 
 
-def predicted_boxes(samples: Samples, rows: Int[Tensor, "R"]) -> Float[Tensor, "R 4"]:
+def predicted_boxes(samples: Samples, rows: Int[Tensor, " R"]) -> Float[Tensor, "R 4"]:
     """The predicted boxes of the rows, xyxy pixels, with gradient."""
     decode = samples.decode or box_ops.decode
     return decode(full_precision(samples.deltas[rows]), samples.boxes[rows])

@@ -61,7 +61,7 @@ class ClassificationAwareWeights:
         if not 0 <= self.bias <= 1:
             raise ValueError(f"bias must be in [0, 1], got {self.bias!r}")
 
-    def __call__(self, samples: Samples) -> Float[Tensor, "S"]:
+    def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
         rows = samples.positive.nonzero().squeeze(1)
         scores = class_scores(samples, rows)
         columns = samples.labels[rows].clamp(max=scores.shape[1] - 1)  # a single column is the object's

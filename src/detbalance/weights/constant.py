@@ -49,5 +49,5 @@ class ConstantWeights:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)!r}")
 
-    def __call__(self, samples: Samples) -> Float[Tensor, "S"]:
+    def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
         return torch.where(samples.positive, self.foreground, self.background).to(full_precision(samples.norm).dtype)

@@ -15,7 +15,7 @@ __all__ = ["foreground_score", "hierarchical_rank", "nms_match", "non_maximum", 
 _CHUNK = 2**22  # entries of an IoU table that is held at a time
 
 
-def rank_within(group: Int[Tensor, "S"], *keys: Shaped[Tensor, "S"]) -> Int[Tensor, "S"]:
+def rank_within(group: Int[Tensor, " S"], *keys: Shaped[Tensor, " S"]) -> Int[Tensor, " S"]:
     """The place (0, 1, ...) of each row in its group, ordered by the keys (the first counts most, small ones first).
 
     Rows that are equal in every key keep their order, so the result is the same on every device.
@@ -29,7 +29,9 @@ def rank_within(group: Int[Tensor, "S"], *keys: Shaped[Tensor, "S"]) -> Int[Tens
     return _places(group, order)
 
 
-def hierarchical_rank(value: Float[Tensor, "S"], group: Int[Tensor, "S"], label: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
+def hierarchical_rank(
+    value: Float[Tensor, " S"], group: Int[Tensor, " S"], label: Int[Tensor, " S"]
+) -> Int[Tensor, " S"]:
     """Hierarchical local rank (Cao et al., CVPR 2020, figure 3): first within the group, then within the class.
 
     Every group's best row comes before any group's second best, within each class; equal local ranks are ordered by the
@@ -46,7 +48,7 @@ def hierarchical_rank(value: Float[Tensor, "S"], group: Int[Tensor, "S"], label:
     return _places(label, order[key.argsort(stable=True)])
 
 
-def foreground_score(scores: Float[Tensor, "S C"]) -> Float[Tensor, "S"]:
+def foreground_score(scores: Float[Tensor, "S C"]) -> Float[Tensor, " S"]:
     """The highest score of an object class. Column 0 is the background unless it is the only column (objectness).
 
     >>> foreground_score(torch.tensor([[0.7, 0.2, 0.1]]))
@@ -55,7 +57,7 @@ def foreground_score(scores: Float[Tensor, "S C"]) -> Float[Tensor, "S"]:
     return scores[:, min(1, scores.shape[1] - 1) :].amax(1)
 
 
-def non_maximum(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], threshold: float) -> Int[Tensor, "K"]:
+def non_maximum(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], threshold: float) -> Int[Tensor, " K"]:
     """Greedy non-maximum suppression: rows kept, the highest score first, equal scores in the order of the rows.
 
     >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
@@ -67,7 +69,7 @@ def non_maximum(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], thresho
     return order[nms(boxes[order].double(), distinct, threshold)]
 
 
-def nms_match(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], threshold: float) -> Int[Tensor, "N"]:
+def nms_match(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], threshold: float) -> Int[Tensor, " N"]:
     """The cluster of each box: greedy non-maximum suppression in which a kept box owns the boxes that it suppresses.
 
     A box belongs to the highest-scoring kept box with which its IoU exceeds the threshold; clusters are numbered from

@@ -79,7 +79,7 @@ class PrimeSampleWeights:
             raise ValueError(f"score_threshold must be at most 1 (below 0: all), got {self.score_threshold!r}")
 
     @torch.no_grad()
-    def __call__(self, samples: Samples) -> Float[Tensor, "S"]:
+    def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
         loss = full_precision(samples.norm if samples.loss is None else samples.norm * samples.loss())
         weights = torch.ones_like(loss)
         if self.positive:
@@ -93,11 +93,11 @@ class PrimeSampleWeights:
             weights[rows] = _weigh(rank, len(rows), self.negative_power, self.negative_bias, loss[rows])
         return weights
 
-    def _rank_positives(self, samples: Samples, rows: Int[Tensor, "P"]) -> Int[Tensor, "P"]:
+    def _rank_positives(self, samples: Samples, rows: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
         iou = paired_iou(predicted_boxes(samples, rows), samples.truth[rows])
         return hierarchical_rank(iou, samples.instance()[rows], samples.labels[rows])
 
-    def _rank_negatives(self, samples: Samples, rows: Int[Tensor, "Q"]) -> Int[Tensor, "Q"]:
+    def _rank_negatives(self, samples: Samples, rows: Int[Tensor, " Q"]) -> Int[Tensor, " Q"]:
         score = foreground_score(class_scores(samples, rows))
         high = score > self.score_threshold
         score, image = score[high], samples.image[rows[high]]
