@@ -57,6 +57,7 @@ def test_no_rows(cls, softmax):
     assert value.shape in {(), (0,), (0, 4)}
     value.sum().backward()
     assert logits.grad.shape == (0, 4)
+    assert torch.isfinite(value).all()
 
 
 @pytest.mark.parametrize(("cls", "softmax"), CASES)

@@ -16,6 +16,9 @@ def test_one_cell_written_out():
     cell = neck.cells[0]
     for parameter in cell.parameters():
         torch.nn.init.normal_(parameter)
+    for node in (*cell.descend, *cell.ascend):
+        torch.nn.init.uniform_(node.weight, 0.2, 1)
+    cell.ascend[2].weight.data[0] = -0.5  # counts as 0
 
     def merge(node, *maps):
         w = node.weight.clamp(min=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -56,8 +55,7 @@ class ClassBalancedLoss:
 
     def weights(self) -> list[float]:
         """The weight of each column."""
-        log_beta = math.log(self.beta) if self.beta else -math.inf
-        effective = [-math.expm1(max(n, 1) * log_beta) for n in self.counts[1:]]
+        effective = [1 - self.beta ** max(n, 1) for n in self.counts[1:]]
         scale = len(effective) / sum(1 / e for e in effective)
         return [1.0, *(scale / e for e in effective)]
 
