@@ -21,7 +21,16 @@ from .columns import Columns
 from .finding import Finding, Table
 from .wording import count, percent
 
-__all__ = ["box_errors", "detection_ious", "ious_before_after", "nearest_objects", "outlier_share", "outliers_needed"]
+__all__ = [
+    "box_errors",
+    "detection_ious",
+    "from_log",
+    "in_order",
+    "ious_before_after",
+    "nearest_objects",
+    "outlier_share",
+    "outliers_needed",
+]
 
 _CODE_WEIGHTS = np.array([10.0, 10.0, 5.0, 5.0])  # Fast R-CNN's: they bring the codes to about unit variance
 _PAIRS = 500_000  # compared at once: some 50 MB
@@ -103,8 +112,9 @@ def outlier_share(
 ) -> Finding:
     """Share of smooth L1's gradient that outliers own, less their share of the errors, over detections of IoU >= 0.5.
 
-    Outliers are coordinates with an error of 1 or more in Fast R-CNN's code, where the gradient is capped (Pang et al.,
-    Libra R-CNN, section 3.3). Balanced: every error has the same gradient. Worst: a few own all of it.
+    Outliers are coordinates with an error of 1 or more in Fast R-CNN's code: there smooth L1's gradient stops growing, and
+    balanced L1 (Pang et al., arXiv 1904.02701) has its other branch. Balanced: every error has the same gradient. Worst:
+    a few own all of it.
     """
     chosen = np.flatnonzero(iou >= 0.5)
     boxes = detections.boxes[chosen]
