@@ -172,8 +172,8 @@ def tables() -> None:
         "",
         "Each table is one comparison: the same images, epochs and seeds for every recipe. AP in points (0 to 100),",
         "mean and standard deviation over the seeds; the difference to the baseline with its paired 95 % interval over",
-        "seeds and resampled test images. An interval that holds zero says that the runs cannot tell. Rendered by",
-        "`python bench/evidence.py --tables` from the files in docs/evidence.",
+        "seeds and resampled test images. An interval that holds zero says that the runs cannot tell. What a recipe",
+        "costs is in benchmarks.md. Rendered by `python bench/evidence.py --tables` from the files in docs/evidence.",
         "",
     ]
     for experiment in EXPERIMENTS:
@@ -198,14 +198,14 @@ def table(record: dict) -> list[str]:
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
         f"{len(record['seeds'])} seeds.",
         "",
-        "| recipe | AP | difference | AP50 | AP75 | AP90 | small | medium | large | training, s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| recipe | AP | difference | AP50 | AP75 | AP90 | small | medium | large |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     sentences = []
     for name, recipe in record["recipes"].items():
         metrics, done = recipe["metrics"], [run for run in recipe["runs"] if run["status"] == "done"]
         if not done:
-            lines.append(f"| {name} | failed | | | | | | | | |")
+            lines.append(f"| {name} | failed | | | | | | | |")
             continue
         ap, gap = metrics["AP"], metrics["AP"]["difference"]
         spread = "" if ap["spread"] is None else f" ± {points(ap['spread'])}"
@@ -213,8 +213,7 @@ def table(record: dict) -> list[str]:
             "" if gap is None else f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]"
         )
         rest = (points(metrics[m]["mean"]) for m in ("AP50", "AP75", "AP90", "AP_small", "AP_medium", "AP_large"))
-        seconds = sorted(run["train_seconds"] for run in done)[len(done) // 2]
-        lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} | {seconds:.0f} |")
+        lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} |")
         if gap is not None:
             sentences.append(f"- `{name}`: {verdict(gap)}")
     return [*lines, "", *sentences, ""]

@@ -214,8 +214,8 @@ def _table(results: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(title=f"{results['name']}  ({results['detector']} {results['size']}, {len(results['seeds'])} seeds)")
-    for column in ("recipe", "AP", "difference, 95 % interval", "AP50", "AP75", "small", "medium", "large", "s/run"):
-        table.add_column(column, justify="left" if column == "recipe" else "right")
+    for column in ("recipe", "AP", "difference [95 %]", "AP50", "AP75", "AP90", "s/run"):
+        table.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=True)
 
     def points(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{100 * value:{sign}.1f}"
@@ -223,7 +223,7 @@ def _table(results: dict[str, Any]) -> Any:
     for name, recipe in results["recipes"].items():
         done = finished(recipe["runs"])
         if not done:
-            table.add_row(name, "failed", *[""] * 7)
+            table.add_row(name, "failed", *[""] * 5)
             continue
         metrics = recipe["metrics"]
         ap, gap = metrics["AP"], metrics["AP"]["difference"]
@@ -234,7 +234,7 @@ def _table(results: dict[str, Any]) -> Any:
             ""
             if gap is None
             else f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]",
-            *(points(metrics[m]["mean"]) for m in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large")),
+            *(points(metrics[m]["mean"]) for m in ("AP50", "AP75", "AP90")),
             f"{mean_and_median.median(run['train_seconds'] for run in done):.0f}",
         )
     return table
