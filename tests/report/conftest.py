@@ -98,12 +98,13 @@ def fake_example(seed: int) -> dict:
 def fake_results() -> dict:
     """Three recipes by three seeds on blood cells; one run failed."""
     results = {
-        "name": "bccd",
+        "name": "bccd: baseline, libra, pisa",
         "dataset": {"source": "data/bccd", "form": "voc", "fingerprint": "0123456789abcdef", "classes": list(CLASSES)}
         | {"train": {"images": 292, "boxes": 3906}, "test": {"images": 72, "boxes": 977}},
         "detector": "retinanet",
         "size": "nano",
         "image_size": [192, 256],
+        "settings": {"optimizer": "adamw", "learning_rate": 0.002, "weights": None},
         "epochs": 15,
         "seeds": list(SEEDS),
         "baseline": "baseline",

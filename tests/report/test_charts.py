@@ -80,6 +80,8 @@ def test_heat_map_puts_each_value_in_its_place():
     logarithmic = from_table(Table("t", HEAT.columns, HEAT.rows, "heatmap", log=True)).figure["data"][0]
     assert logarithmic["z"] == [[0.0, 2.0], [None, None]]
     assert logarithmic["colorbar"]["ticktext"] == ["1", "10", "100"]
+    narrow = Table("t", HEAT.columns, ((0, 0, 198), (1, 0, 344)), "heatmap", log=True)
+    assert from_table(narrow).figure["data"][0]["colorbar"]["ticktext"] == ["198", "344"]
 
 
 def test_a_wide_range_of_x_is_drawn_logarithmically():

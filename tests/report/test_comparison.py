@@ -5,8 +5,9 @@ import re
 import pytest
 
 from detbalance import report
-from detbalance.report.comparison import _forest, verdict
+from detbalance.report.comparison import _forest
 from detbalance.report.comparison_charts import CURVE_POINTS, comparison_charts
+from detbalance.report.verdicts import verdict
 
 
 def text_of(html: str) -> str:
@@ -64,7 +65,7 @@ def test_when_every_run_failed_the_page_still_tells(results):
 
 
 def test_hostile_names_stay_text(results):
-    results["name"] = "<img src=x onerror=alert(1)>"
+    results["dataset"]["source"] = "data/<img src=x onerror=alert(1)>"
     results["recipes"]["</script><b>"] = results["recipes"].pop("pisa")
     html = report.comparison_page(results)
     for raw in ("<script>alert(1)", "<img src=x", "</script><b>", "<nan>"):

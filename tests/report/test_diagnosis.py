@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from detbalance import report
 from detbalance.diagnosis import diagnose
 from detbalance.diagnosis.finding import Finding, Severity, Table
-from detbalance.report.diagnosis import context_of, side_by_side
+from detbalance.report.beside import side_by_side
+from detbalance.report.diagnosis import context_of
 from detbalance.taxonomy import Imbalance
 
 PATTERN = re.compile(r'<article class="problem (\w+)(?: blank)?">(.*?)</article>', re.DOTALL)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from detbalance import report
-from detbalance.report.page import TABLE_ROWS, clean, embedded_json, number, points, signed
+from detbalance.report.page import TABLE_ROWS, clean, embedded_json
+from detbalance.report.wording import average, number, points, signed
 
 
 def test_the_policy_allows_the_page_s_own_scripts_and_no_others(results):
@@ -68,6 +69,12 @@ def test_points_are_rounded_alike_everywhere():
     assert signed(-0.0149) == "−1.5"
     assert signed(0.0001) == signed(-0.0001) == "0.0"
     assert signed(None) == points(float("nan")) == "–"
+
+
+def test_an_average_has_its_spread_where_there_is_one():
+    assert average({"mean": 0.5, "spread": 0.0123}) == "50.0 ± 1.2"
+    assert average({"mean": 0.5, "spread": None}) == "50.0"
+    assert average({}) == average(None) == "–"
 
 
 def test_save_writes_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from detbalance.data.annotations import Annotations
-from detbalance.report.pictures import EACH, SIDE, TRIES, _closest_pair, galleries
+from detbalance.report.choices import TRIES, closest_pair
+from detbalance.report.pictures import EACH, SIDE, galleries
 from detbalance.taxonomy import Imbalance
 
 RED = (220, 30, 30)
@@ -127,6 +128,18 @@ def test_no_folder_no_boxes_no_pictures(data):
     assert galleries(none) == []
 
 
+def test_crowd_regions_are_no_objects(data):
+    crowd = np.zeros(len(data.boxes), bool)
+    crowd[data.rows(5)] = True
+    crowd[data.rows(3)] = True
+    columns = {
+        name: getattr(data, name) for name in ("classes", "sizes", "image", "label", "boxes", "file_names", "root")
+    }
+    found = by_problem(Annotations.from_arrays(**columns, crowd=crowd))
+    assert found[Imbalance.FOREGROUND_BACKGROUND].pictures[0].caption == "1 object"
+    assert Imbalance.IOU_DISTRIBUTION not in found
+
+
 def test_closest_pair_against_the_loop():
     boxes = np.random.default_rng(0).uniform(0, 60, (40, 2))
     boxes = np.hstack((boxes, boxes + np.random.default_rng(1).uniform(5, 40, (40, 2))))
@@ -137,4 +150,4 @@ def test_closest_pair_against_the_loop():
         return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
     best = max((iou(boxes[i], boxes[j]), i, j) for i in range(40) for j in range(i + 1, 40))
-    assert _closest_pair(boxes) == pytest.approx(best)
+    assert closest_pair(boxes) == pytest.approx(best)

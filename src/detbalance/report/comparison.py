@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from .charts import colour
 from .comparison_charts import comparison_charts, runs_of
-from .page import clean, interval, points, render, seconds, signed
+from .page import clean, render
+from .verdicts import cautions, summary, verdict
+from .wording import points, seconds, signed
 
-__all__ = ["Verdict", "build", "verdict"]
+__all__ = ["build"]
 
-NOTICEABLE = 0.005
-"""a gain below half a point is not worth a change of recipe"""
 METRICS = {
     "AP": "AP",
     "AP50": "AP50",
     "AP75": "AP75",
+    "AP90": "AP90",
     "AP_small": "AP small",
     "AP_medium": "AP medium",
     "AP_large": "AP large",
@@ -55,42 +55,6 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 """sections of charts: title, introduction, and what the buttons say that choose a chart"""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Did a remedy help? `word` is helped, worse, same or unknown; the sentence says it with the figures."""
-
-    recipe: str
-    word: str
-    label: str
-    sentence: str
-
-
-def verdict(recipe: str, ap: Mapping[str, Any] | None) -> Verdict:
-    """Judge a remedy by the paired interval of its AP difference, and by nothing else.
-
-    >>> verdict("pisa", {"difference": {"mean": 0.021, "low": 0.009, "high": 0.034}}).sentence
-    'AP rises by 2.1 points (95 % interval +0.9 to +3.4).'
-    >>> verdict("pisa", {"difference": {"mean": 0.007, "low": -0.006, "high": 0.021}}).label
-    'Cannot tell'
-    """
-    found = (ap or {}).get("difference") or {}
-    mean, low, high = (found.get(key) for key in ("mean", "low", "high"))
-    if None in (mean, low, high):
-        reason = "no run of it finished" if not ap else "no finished run pairs with the baseline"
-        return Verdict(recipe, "unknown", "Cannot tell", f"There is nothing to judge by: {reason}.")
-    span = f"95 % interval {interval(low, high)}"
-    size = points(abs(mean))
-    if low > 0:
-        return Verdict(recipe, "helped", "Helped", f"AP rises by {size} points ({span}).")
-    if high < 0:
-        return Verdict(recipe, "worse", "Did not help", f"AP falls by {size} points ({span}).")
-    if high < NOTICEABLE:
-        sentence = f"The difference is {signed(mean)} points; a gain of half a point or more is ruled out ({span})."
-        return Verdict(recipe, "same", "Did not help", sentence)
-    sentence = f"AP differs by {signed(mean)} points, but zero lies inside the {span}."
-    return Verdict(recipe, "unknown", "Cannot tell", sentence)
-
-
 def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
     """The whole page."""
     results, measured = clean(results), None
@@ -107,8 +71,8 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
     charts = comparison_charts(names, recipes, baseline, paint)
     return render(
         "comparison.html.j2",
-        title=f"{results.get('name') or 'Comparison'}: what helped",
-        lead=_lead(verdicts),
+        title=f"{_dataset(results) or results.get('name') or 'Comparison'}: what helped",
+        lead=summary(verdicts),
         facts=_facts(results),
         contents=_contents(charts, results, measured),
         diagnosis=measured,
@@ -116,7 +80,7 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
         names=names,
         colours=paint,
         verdicts=verdicts,
-        cautions=_cautions(results),
+        cautions=cautions(results),
         start=_metric(recipes.get(baseline) or {}, "AP"),
         seeds="seed" if len(results.get("seeds") or ()) == 1 else "seeds",
         rows=_rows(names, recipes, baseline),
@@ -127,7 +91,7 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
         titles=SECTIONS,
         examples=results.get("examples") or [],
         boxes=_boxes(results, names),
-        versions=list((results.get("versions") or {}).items()),
+        common=_common(results),
         settings=_settings(names, recipes),
     )
 
@@ -144,6 +108,17 @@ def _contents(charts: Mapping, results: Mapping, measured: dict | None) -> list[
     return [*entries, ("settings", "Settings"), ("reading", "How to read this")]
 
 
+def _common(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings and versions of all runs, without what the head of the page says."""
+    told = ("detector", "size", "image_size", "epochs", "seed")
+    settings = [(key, value) for key, value in (results.get("settings") or {}).items() if key not in told]
+    return [*settings, *(results.get("versions") or {}).items()]
+
+
+def _dataset(results: Mapping[str, Any]) -> str:
+    return PurePath(str((results.get("dataset") or {}).get("source") or "")).name
+
+
 def _facts(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """What was compared, as plain facts."""
     data = results.get("dataset") or {}
@@ -153,7 +128,7 @@ def _facts(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     }
     detector = " ".join(str(results[key]) for key in ("detector", "size") if results.get(key))
     facts = [
-        ("Dataset", PurePath(str(data.get("source", ""))).name),
+        ("Dataset", _dataset(results)),
         ("Training", counts.get("train")),
         ("Test", counts.get("test")),
         ("Classes", len(data.get("classes") or ())),
@@ -166,48 +141,12 @@ def _facts(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _cautions(results: Mapping[str, Any]) -> list[str]:
-    """What limits the verdicts."""
-    seeds, cautions = len(results.get("seeds") or ()), []
-    images = ((results.get("dataset") or {}).get("test") or {}).get("images")
-    if seeds == 1:
-        cautions.append(
-            "Only one seed was run: the intervals know the choice of test images, but not a training's luck."
-        )
-    elif seeds == 2:
-        cautions.append("Only two seeds were run: the intervals are rough.")
-    if images is not None and images < 50:
-        cautions.append(
-            f"The test set has only {images} images: expect wide intervals, and none for what is rare in it."
-        )
-    return cautions
-
-
 def _boxes(results: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """What the page's script draws over the example images."""
     examples = results.get("examples") or []
     shown = [name for name in names if any(name in (e.get("detections") or {}) for e in examples)]
     kept = ("width", "height", "truth", "detections")
     return {"recipes": shown, "examples": [{key: e.get(key) or {} for key in kept} for e in examples]}
-
-
-def _lead(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in one line."""
-    if not verdicts:
-        return "Only the baseline was trained: there is nothing to compare it with."
-    helped, not_, unknown = (
-        [v.recipe for v in verdicts if v.word in words] for words in (["helped"], ["worse", "same"], ["unknown"])
-    )
-    parts = [f"{_listed(helped)} helped." if helped else "No remedy is shown to help on this data."]
-    parts += [f"{_listed(not_)} did not."] if not_ else []
-    parts += [f"For {_listed(unknown)} these runs cannot tell."] if unknown else []
-    return " ".join(parts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _rows(names: Sequence[str], recipes: Mapping, baseline: str) -> list[dict]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from .charts import Chart, Series, lines, whisker_bars
-from .page import interval, points, signed
+from .wording import average, interval, signed
 
 __all__ = ["comparison_charts", "runs_of"]
 
@@ -109,7 +109,7 @@ def _absolute(names: Sequence[str], keys: Mapping[str, str], get: Callable, what
             mean, spread = entry.get("mean"), entry.get("spread")
             means.append(_hundred(mean))
             spreads.append(_hundred(spread))
-            text = f"{points(mean)} ± {points(spread)}"
+            text = average(entry)
             hover.append(f"{name}, {word}: {text}")
             cells[word].append(text)
         low = [None if None in p else p[0] - p[1] for p in zip(means, spreads)]
@@ -135,7 +135,7 @@ def _scores(names: Sequence[str], recipes: Mapping, paint: Mapping[str, str]) ->
         if found.get("threshold"):
             alarms.append(Series(name, found["per_image"], paint[name], x=found["threshold"]))
     if score:
-        figure = lines(score, x_title="IoU with the nearest object", y_title="mean score", dots=True)
+        figure = lines(score, x_title="IoU with the nearest object of its class", y_title="mean score", dots=True)
         note = "Where tight boxes score highest the line climbs to the right, as it should."
         charts.append(Chart("Detection score against IoU", *_columns("IoU", score), figure, note))
     if alarms:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import PurePath
+from collections.abc import Sequence
 from typing import Any
 
-from ..diagnosis.finding import Finding, Severity, Table
+from ..diagnosis.finding import Finding, Severity
 from ..diagnosis.prescribe import Remedy
 from ..taxonomy import Imbalance
-from .page import number, render
+from .beside import names_of, partner, side_by_side
+from .page import render
 from .pictures import galleries
 from .table_charts import from_table
+from .wording import number
 
 __all__ = ["build", "context_of", "sections_of"]
 
@@ -61,7 +61,7 @@ def context_of(diagnosis: Any) -> dict[str, Any]:
     remedies = [_remedy(r) for r in prescription.remedies] if prescription else []
     data = getattr(diagnosis, "data", None)
     shown = galleries(data) if data is not None else []
-    names = _names(diagnosis, against)
+    names = names_of(diagnosis, against)
     problems = [_problem(problem, diagnosis, against, names, shown, remedies) for problem in Imbalance]
     return {
         "name": names[0],
@@ -76,17 +76,6 @@ def context_of(diagnosis: Any) -> dict[str, Any]:
         "dirt": sorted(getattr(diagnosis, "problems", ()), key=lambda p: (p.action == "noted", -p.count)),
         "against": _against(diagnosis, against, names) if against is not None else None,
     }
-
-
-def _names(diagnosis: Any, against: Any) -> tuple[str, str]:
-    """Short names of the dataset and of the one that stands beside it; distinct."""
-    facts = [getattr(d, "dataset", None) or {} for d in (diagnosis, against)]
-    paths = [PurePath(str(f.get("source", ""))) for f in facts]
-    splits = [" ".join(f.get("splits") or ()) if len(f.get("splits") or ()) == 1 else "" for f in facts]
-    names = [f"{path.name or 'Dataset'} {split}".strip() for path, split in zip(paths, splits)]
-    if against is not None and names[0] == names[1]:
-        names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names)]
-    return names[0], names[1] if names[0] != names[1] else f"{names[1]} (other)"
 
 
 def _facts(dataset: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -126,7 +115,7 @@ def _problem(
         **_state(head),
         "summary": head.summary if head else "",
         "needs": needs,
-        "findings": [_finding(f, _partner(f, others), names) for f in findings],
+        "findings": [_finding(f, partner(f, others), names) for f in findings],
         "pictures": [g for g in shown if g.imbalance == problem],
         "recipes": list(dict.fromkeys(r["recipe"] for r in remedies if problem in r["addresses"])),
     }
@@ -165,24 +154,6 @@ def _needs(finding: Finding | None) -> str:
     """What is missing, as a sentence."""
     text = finding.needs if finding else ""
     return f"Needs {text}" if text and not text[0].isupper() else text
-
-
-def _partner(finding: Finding, others: Iterable[Finding]) -> Finding | None:
-    """The same measure of the other dataset."""
-    return next(
-        (f for f in others if (f.key, f.measure, f.headline) == (finding.key, finding.measure, finding.headline)), None
-    )
-
-
-def side_by_side(table: Table, other: Table | None, names: tuple[str, str]) -> list[Table]:
-    """The tables of two datasets: as one where each has a single series, else one after the other."""
-    if other is None or table.columns != other.columns:
-        return [table]
-    if table.chart not in ("bar", "line") or len(table.columns) != 2:
-        return [replace(t, title=f"{t.title}, {name}") for t, name in zip((table, other), names)]
-    here, there = dict(table.rows), dict(other.rows)
-    rows = tuple((key, here.get(key), there.get(key)) for key in dict.fromkeys((*here, *there)))
-    return [replace(table, columns=(table.columns[0], *(f"{table.columns[1]}, {name}" for name in names)), rows=rows)]
 
 
 def _against(diagnosis: Any, against: Any, names: tuple[str, str]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..atomic import write_bytes
+from .wording import average, interval, number, points, seconds, signed
 
-__all__ = ["clean", "code", "interval", "number", "points", "render", "save", "seconds", "signed"]
+__all__ = ["clean", "code", "embedded_json", "render", "save"]
 
 TEMPLATES = Path(__file__).with_name("templates")
-NOTHING = "–"
-"""stands where there is no number"""
 TABLE_ROWS = 500
 """rows of a data table that the page shows; the JSON output has them all"""
 
@@ -81,7 +79,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {f.__name__: f for f in (points, signed, interval, number, seconds)}
+    filters = {f.__name__: f for f in (average, points, signed, interval, number, seconds)}
     environment.filters |= filters | {"json": embedded_json, "code": code}
     return environment
 
@@ -121,75 +119,6 @@ def code(text: Any) -> Markup:
     if len(parts) % 2 == 0:  # a backtick without its partner is a character like any other
         return Markup("`".join(parts))
     return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))
-
-
-def points(value: float | None) -> str:
-    """A figure in [0, 1] as points out of 100, one decimal.
-
-    >>> points(0.5234), points(None)
-    ('52.3', '–')
-    """
-    return NOTHING if _missing(value) else f"{100 * value:.1f}".replace("-", "−")
-
-
-def signed(value: float | None) -> str:
-    """A difference of two figures in [0, 1], in points and with its sign.
-
-    >>> signed(0.021), signed(-0.0004)
-    ('+2.1', '0.0')
-    """
-    if _missing(value):
-        return NOTHING
-    text = f"{100 * value:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """The ends of an interval of differences.
-
-    >>> interval(-0.005, 0.021)
-    '−0.5 to +2.1'
-    """
-    return NOTHING if _missing(low) or _missing(high) else f"{signed(low)} to {signed(high)}"
-
-
-def number(value: Any) -> str:
-    """A number as people write it; anything else as it is.
-
-    >>> number(36781), number(0.03125), number(1234.5), number("cat"), number(None)
-    ('36,781', '0.0312', '1,234', 'cat', '–')
-    """
-    value = value.item() if hasattr(value, "item") else value
-    if _missing(value):
-        return NOTHING
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
-    text = f"{value:.3g}"
-    return (format(Decimal(text), "f") if abs(value) > 1e-8 else text).replace("-", "−")
-
-
-def seconds(value: float | None) -> str:
-    """A duration.
-
-    >>> seconds(8.24), seconds(75), seconds(7260)
-    ('8.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if _missing(value):
-        return NOTHING
-    if value < 59.95:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _missing(value: Any) -> bool:
-    return (
-        value is None or isinstance(value, jinja2.Undefined) or (isinstance(value, float) and not math.isfinite(value))
-    )
 
 
 def save(html: str, path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from ..diagnosis.finding import Table
 from .charts import LABELS, Chart, Series, colour, is_numeric, label, lines, ticks, value_axis
-from .page import number
+from .wording import number
 
 __all__ = ["from_table"]
 
@@ -55,7 +55,7 @@ def _bars(table: Table, rows: list[tuple], numeric: list[int]) -> dict:
         f"{place}axis": places,
         f"{size}axis": sizes,
         "barmode": "group",
-        "bargap": 0.25 if len(rows) < LABELS else 0.1,
+        "bargap": 0.1 if len(rows) > LABELS else 0.25 if len(rows) > 6 else 0.45,
         "hovermode": "closest",
         "showlegend": len(traces) > 1,
     }
@@ -133,9 +133,11 @@ def _decades(z: list[list[float | None]]) -> dict:
     known = [v for row in z for v in row if v is not None]
     if not known:
         return {}
-    low, high = math.floor(min(known)), math.ceil(max(known))
-    steps = list(range(low, high + 1))
-    return {"tickmode": "array", "tickvals": steps, "ticktext": [number(10**v if v >= 0 else 10.0**v) for v in steps]}
+    low, high = min(known), max(known)
+    steps = [float(v) for v in range(math.ceil(low), math.floor(high) + 1)]
+    if len(steps) < 2:  # less than a decade: its ends
+        steps = sorted({low, high})
+    return {"tickmode": "array", "tickvals": steps, "ticktext": [number(float(f"{10**v:.3g}")) for v in steps]}
 
 
 def _log_range(values: Sequence[float | None]) -> list[float]:
