@@ -97,9 +97,9 @@ def test_what_strict_must_not_pass():
 
 
 def test_boxes_that_reach_beyond_their_image_are_clipped(tmp_path):
-    a = read(write(tmp_path, dataset({"bbox": [-3, 5, 60, 4]}, {"bbox": [0, 0, 40.005, 30]})))
-    assert a.boxes.tolist() == [[1, 1, 9, 9], [0, 5, 40, 9], [0, 0, 40, 30], [1, 1, 9, 9]]
-    assert kinds(a) == {"box beyond the image": 1}  # rounding is no dirt
+    a = read(write(tmp_path, dataset({"bbox": [-3, 5, 60, 4]}, {"bbox": [5, -3, 4, 60]}, {"bbox": [0, 0, 40.005, 30]})))
+    assert a.boxes.tolist() == [[1, 1, 9, 9], [0, 5, 40, 9], [5, 0, 9, 30], [0, 0, 40, 30], [1, 1, 9, 9]]
+    assert kinds(a) == {"box beyond the image": 2}  # rounding is no dirt
     assert a.problems[0].action == "repaired"
 
 

@@ -189,6 +189,30 @@ class TestYOLO:
         a = read(path)
         assert a.path(0) == tmp_path / "there/images/train/train.png"
 
+    def test_one_split_of_a_dataset_takes_the_names_from_above(self, tmp_path):
+        for split in ("train", "valid"):
+            picture(tmp_path / split / "images/1.png")
+            write(tmp_path / split / "labels/1.txt", "1 0.5 0.5 0.2 0.4")
+        write(tmp_path / "data.yaml", "train: ../train/images\nval: ../valid/images\nnames: [cat, dog]\n")
+        assert read(tmp_path / "valid").classes == read(tmp_path).classes == ("cat", "dog")
+        assert read(tmp_path).split.tolist() == ["train", "val"]
+
+    def test_stated_folder_of_images(self, tmp_path):
+        write(tmp_path / "set/labels/train/a.txt", "0 0.5 0.5 0.5 0.5")
+        picture(tmp_path / "pictures/a.jpg", (80, 40))
+        a = read(tmp_path / "set", images=tmp_path / "pictures")
+        assert a.path(0) == tmp_path / "pictures/a.jpg"
+        assert a.boxes.tolist() == [[20, 10, 60, 30]]
+
+    def test_a_folder_of_everything_is_not_searched(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("detbalance.data.files.MAX_FOLDERS", 20)
+        self.layout(tmp_path, "train: images\nnames: [cat, dog]")
+        assert len(read(tmp_path)) == 3
+        for i in range(21):
+            (tmp_path / f"images/{i}").mkdir()
+        with pytest.raises(DataError, match="over 20 folders"):
+            read(tmp_path)
+
     def test_names_stay_text(self, tmp_path):
         self.layout(tmp_path, "train: images\nnames: [no, 1.0]")
         assert read(tmp_path).classes == ("no", "1.0")

@@ -34,6 +34,8 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".pgm", ".ppm"))
 MAX_EXPANSION = 200
 """a gzip file that unpacks to more than this many times its size (and over 64 MiB) is a trap, not annotations"""
+MAX_FOLDERS = 10_000
+"""a folder with more below it (a mistyped `/`) is not searched"""
 _CHUNK = 1 << 24
 _SPLIT_WORDS = {
     "train": "train", "trainval": "train", "training": "train", "val": "val", "valid": "val",
@@ -177,7 +179,10 @@ def files_with(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def files_under(folder: Path, suffixes: Iterable[str], limit: int | None = None) -> list[Path]:
-    """Files of these suffixes (lower case) in a folder and all below it, sorted; hidden ones left out."""
+    """Files of these suffixes (lower case) in a folder and all below it, sorted; hidden ones left out.
+
+    Raises DataError where too many folders are below it.
+    """
     suffixes, found = frozenset(suffixes), []
     seen = set()  # links to folders are followed, circles of them once
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -186,6 +191,8 @@ def files_under(folder: Path, suffixes: Iterable[str], limit: int | None = None)
             folders.clear()
             continue
         seen.add(real)
+        if len(seen) > MAX_FOLDERS:
+            raise DataError(f"{folder}: over {MAX_FOLDERS} folders below it; not searched for a dataset's files")
         for name in sorted(names):
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 found.append(Path(place, name))

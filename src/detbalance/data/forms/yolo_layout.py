@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, MissingDataError
-from ..files import IMAGE_SUFFIXES, files_under, folder_split, head, open_text, split_name
+from ..files import IMAGE_SUFFIXES, files_under, files_with, folder_split, head, open_text, split_name
 from ..rules import Log
 
 __all__ = ["Layout", "from_folder", "from_yaml", "label_file", "looks_like_labels", "read_yaml"]
@@ -32,14 +32,6 @@ class Layout:
 
 def from_yaml(source: Path, config: dict, log: Log) -> Layout:
     """What a data.yaml says. An entry that does not exist is noted, that of `train` an error."""
-    names = config["names"]
-    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
-    try:
-        numbered = {int(k): name for k, name in pairs}
-    except ValueError as error:
-        raise DataError(f"{source}: names: expected class numbers as keys ({error})") from error
-    if not numbered or not all(isinstance(name, str) and 0 <= k < 1e9 for k, name in numbered.items()):
-        raise DataError(f"{source}: names: expected a list of names or a mapping from numbers to names")
     pictures = []
     for key in _SPLITS:
         places = config.get(key) or []
@@ -54,14 +46,35 @@ def from_yaml(source: Path, config: dict, log: Log) -> Layout:
                 log.add("file not read", str(error))
                 continue
             pictures += [(picture, split_name(key)) for picture in found]
-    return Layout(source, numbered, pictures, "kpt_shape" in config)
+    return Layout(source, _names(source, config["names"]), pictures, "kpt_shape" in config)
+
+
+def _names(source: Path, names: object) -> dict[int, str]:
+    """The names of the classes by number, from a list or a mapping."""
+    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    try:
+        numbered = {int(k): name for k, name in pairs}
+    except ValueError as error:
+        raise DataError(f"{source}: names: expected class numbers as keys ({error})") from error
+    if not numbered or not all(isinstance(name, str) and 0 <= k < 1e9 for k, name in numbered.items()):
+        raise DataError(f"{source}: names: expected a list of names or a mapping from numbers to names")
+    return numbered
+
+
+def _names_above(folder: Path) -> dict[int, str]:
+    """The names in the data.yaml of the folder above, if it speaks of this one: one split of a dataset."""
+    for file in files_with(folder.parent, ".yaml", ".yml"):
+        config = read_yaml(file)
+        if "names" in config and any(folder.name in str(config.get(key)) for key in _SPLITS):
+            return _names(file, config["names"])
+    return {}
 
 
 def from_folder(folder: Path) -> Layout:
     """Every image below a folder, with the splits that the names of its folders speak of."""
     root = _absolute(folder.parent if folder.name == "labels" else folder)
     listed = [f for f in (root / "classes.txt", root / "obj.names", root / "labels/classes.txt") if f.is_file()]
-    names = dict(enumerate(open_text(listed[0]).splitlines())) if listed else {}
+    names = dict(enumerate(open_text(listed[0]).splitlines())) if listed else _names_above(root)
     return Layout(
         folder,
         {k: name.strip() for k, name in names.items() if name.strip()},
