@@ -22,9 +22,9 @@ from PIL import Image
 import detbalance
 from detbalance.data.annotations import Annotations
 from detbalance.diagnosis import indices
-from detbalance.diagnosis.anchor_fit import coverage
 from detbalance.diagnosis.anchors import RETINANET, anchor_matches, anchor_statistics, covering_count
 from detbalance.diagnosis.columns import Columns
+from detbalance.diagnosis.overlaps import coverage
 
 WIDTH, HEIGHT = 300, 200
 LEFT, TOP, RIGHT, BOTTOM = 56, 28, 14, 42

@@ -7,6 +7,7 @@ from torchvision.ops import box_iou
 from detbalance.data.annotations import Annotations
 from detbalance.diagnosis import anchor_fit, candidates, indices, ious
 from detbalance.diagnosis.anchors import FASTER_RCNN, RETINANET, SSD300, YOLOV3, anchor_matches, anchor_statistics
+from detbalance.diagnosis.labelled import label_anchors
 
 MEASURES = [
     candidates.foreground,
@@ -23,14 +24,14 @@ MEASURES = [
 @pytest.fixture
 def labelled(make, measured):
     columns, sampler = measured(make(boxes=80))
-    return candidates.label_anchors(columns, RETINANET, sampler), sampler
+    return label_anchors(columns, RETINANET, sampler), sampler
 
 
 @pytest.mark.parametrize("preset", [RETINANET, FASTER_RCNN, SSD300, YOLOV3])
 def test_runs_of_images_add_up_to_the_whole(make, measured, preset):
     data = make(images=70, boxes=90)  # more images than runs
     columns, sampler = measured(data)
-    found, whole = candidates.label_anchors(columns, preset, sampler), anchor_statistics(data, preset)
+    found, whole = label_anchors(columns, preset, sampler), anchor_statistics(data, preset)
     for name in vars(whole):
         if name != "preset":
             assert np.array_equal(getattr(found.whole, name), getattr(whole, name), equal_nan=name == "best_iou"), name
@@ -44,7 +45,7 @@ def test_runs_of_images_add_up_to_the_whole(make, measured, preset):
 @pytest.mark.parametrize("preset", [RETINANET, FASTER_RCNN, SSD300, YOLOV3])
 def test_every_measure_takes_every_preset(make, measured, measure, preset):
     columns, sampler = measured(make())
-    finding = measure(candidates.label_anchors(columns, preset, sampler), sampler)
+    finding = measure(label_anchors(columns, preset, sampler), sampler)
     low, high = finding.interval
     assert 0 <= low <= finding.value <= high <= 1
 
@@ -57,7 +58,7 @@ def test_no_objects_no_images_no_sizes(make, measured, measure):
     )
     for data in (empty, empty.subset(np.zeros(0, int)), unknown):
         columns, sampler = measured(data)
-        finding = measure(candidates.label_anchors(columns, RETINANET, sampler), sampler)
+        finding = measure(label_anchors(columns, RETINANET, sampler), sampler)
         assert 0 <= finding.value <= 1
         assert finding.summary
 
@@ -117,7 +118,7 @@ def test_reachable_corners_by_trying_boxes(threshold):
 def test_overlaps_of_candidates_pixel_by_pixel(make, measured):
     data = make(images=3, boxes=4)
     columns, sampler = measured(data)
-    found = candidates.label_anchors(columns, RETINANET, sampler)
+    found = label_anchors(columns, RETINANET, sampler)
     matches = anchor_matches(data, RETINANET)
     depth = []
     for row in range(3):

@@ -8,9 +8,10 @@ import pytest
 from detbalance.data.annotations import Annotations
 from detbalance.diagnosis import indices
 from detbalance.diagnosis.batches import _distance, _missing, batch_classes
-from detbalance.diagnosis.classes import class_counts, class_groups, class_images, class_target, groups_of
+from detbalance.diagnosis.classes import class_counts, class_images, class_target
 from detbalance.diagnosis.company import cooccurrence
 from detbalance.diagnosis.crowding import objects_per_image
+from detbalance.diagnosis.groups import class_groups, groups_of
 
 
 def dataset(labels_per_image, classes=3, crowd=None):

@@ -8,6 +8,7 @@ from detbalance.data.annotations import Annotations
 from detbalance.data.synthetic import Dials
 from detbalance.diagnosis import candidates, classes, overlaps, scale, spatial
 from detbalance.diagnosis.anchors import RETINANET
+from detbalance.diagnosis.labelled import label_anchors
 
 
 def generated(images=40, **dials):
@@ -24,7 +25,7 @@ def generated(images=40, **dials):
 
 
 def foreground(columns, sampler):
-    return candidates.foreground(candidates.label_anchors(columns, RETINANET, sampler), sampler)
+    return candidates.foreground(label_anchors(columns, RETINANET, sampler), sampler)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from detbalance import recipes
 from detbalance.catalog import treating
 from detbalance.detectors import DETECTORS
 from detbalance.diagnosis.finding import Finding, Severity
-from detbalance.diagnosis.prescribe import RULES, UNTREATED, prescribe
+from detbalance.diagnosis.prescribe import prescribe
+from detbalance.diagnosis.rules import RULES, UNTREATED
 from detbalance.diagnosis.severity import THRESHOLDS
 from detbalance.taxonomy import Imbalance
 

@@ -8,8 +8,8 @@ from ..taxonomy import Imbalance
 from . import indices
 from .anchors import anchor_matches, recall_by_shape
 from .bootstrap import Resampler
-from .candidates import Labelled
 from .finding import Finding, Table
+from .labelled import Labelled
 from .overlaps import coverage
 from .scale import SIZES
 from .wording import percent

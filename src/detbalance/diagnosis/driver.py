@@ -18,6 +18,8 @@ from . import (
     classes,
     company,
     crowding,
+    detected,
+    groups,
     ious,
     levels,
     objective,
@@ -32,6 +34,8 @@ from .anchors import AnchorPreset
 from .bootstrap import Resampler
 from .columns import Columns
 from .finding import Finding
+from .labelled import label_anchors
+from .log import read_log
 from .options import anchor_preset, checked_targets
 from .result import Diagnosis
 from .severity import judge, merged
@@ -60,7 +64,7 @@ def diagnose(
     data: annotations, or a file or folder that `detbalance.read` knows.
     against: another dataset (a validation split, say): measured too, and the shift between the two with it.
     predictions: detections on `data`, COCO results; `ids` says whose ids they hold, as for `detbalance evaluate`.
-    log: losses of a training: history.json of a run of `detbalance train`, or what diagnosis/objective.py describes.
+    log: losses of a training: history.json of a run of `detbalance train`, or what diagnosis/log.py describes.
     anchors: a preset, or its name ("retinanet", the default, "faster_rcnn", "ssd300", "yolov2", "yolov3").
     targets: desired distributions by the key of a finding, in place of the balanced ones (see docs/diagnosis.md).
     thresholds: (mild, strong, extreme) by the key of a finding, in place of the standard ones.
@@ -122,13 +126,13 @@ def _read(data: Annotations | str | Path, check_files: bool) -> Annotations:
 
 def _measured(columns: Columns, sampler: Resampler, preset: AnchorPreset, wanted: dict[str, Any]) -> list[Finding]:
     """What annotations alone tell, the headline of each imbalance first."""
-    labelled = candidates.label_anchors(columns, preset, sampler)
+    labelled = label_anchors(columns, preset, sampler)
     target = wanted.get
     return [
         candidates.foreground(labelled, sampler, desired=target("foreground", 1.0)),
         classes.class_counts(columns, sampler, target=target("classes")),
         classes.class_images(columns, sampler, target=target("classes")),
-        classes.class_groups(columns, sampler),
+        groups.class_groups(columns, sampler),
         candidates.class_positives(labelled, sampler, target=target("classes")),
         batches.batch_classes(columns, sampler),
         crowding.objects_per_image(columns, sampler),
@@ -154,22 +158,19 @@ def _with_model(
     columns: Columns, sampler: Resampler, predictions, ids: str, log, wanted: dict[str, Any]
 ) -> list[Finding]:
     """What detections and a training log tell; where one is missing, what is needed."""
-    found: list[Finding] = []
-    logged = {} if log is None else objective.read_log(log)
-    found += regression.from_log(logged, sampler)
+    logged = {} if log is None else read_log(log)
+    outliers = regression.outliers_of_log(logged, sampler)
+    tasks = objective.task_balance(logged, target=wanted.get("tasks"))
+    found = [tasks or objective.tasks_needed(), objective.task_pace(logged)]
+    if "iou_before" in logged:
+        found.append(detected.ious_before_after(logged["iou_before"], logged["iou_after"]))
     if predictions is not None:
-        detections = regression.in_order(predictions, columns.data, ids)
-        iou, row = regression.nearest_objects(columns, detections)
-        found.append(regression.detection_ious(columns, sampler, detections, iou))
-        if "box_error" not in logged:
-            found.append(regression.outlier_share(columns, sampler, detections, iou, row))
-    if not any(f.imbalance == Imbalance.REGRESSION_LOSS for f in found):
-        found.append(regression.outliers_needed())
-    tasks = [objective.task_balance(logged, target=wanted.get("tasks")), objective.task_pace(logged)]
-    found += [finding for finding in tasks if finding is not None]
-    if tasks[0] is None:
-        found.append(objective.tasks_needed())
-    return found
+        detections = detected.in_order(predictions, columns.data, ids)
+        iou, row = detected.nearest_objects(columns, detections)
+        found.append(detected.detection_ious(columns, sampler, detections, iou))
+        outliers = outliers or regression.outlier_share(columns, sampler, detections, iou, row)
+    found.append(outliers or regression.outliers_needed())
+    return [finding for finding in found if finding is not None]
 
 
 def _facts(data: Annotations) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import numpy as np
 from ..taxonomy import Imbalance
 from . import indices
 from .bootstrap import Resampler
-from .candidates import Labelled
 from .finding import Finding, Table
+from .labelled import Labelled
 from .scale import SIZES
 from .wording import count, percent
 

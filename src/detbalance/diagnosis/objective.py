@@ -1,71 +1,17 @@
-"""Objective imbalance (review, section 7): one task's loss drowns another's. It needs a log of a training.
-
-A log is the history.json that a training leaves in its run folder (it has the losses), or a mapping or an .npz file of
-these columns, all of them optional:
-
-    loss_<task>       (T,) weighted loss of the task at each step, in order; any number of tasks
-    gradient_<task>   (T,) norm of its gradient with respect to the shared features
-    box_error         (N, 4) predicted minus true box code of positive candidates, as the box loss sees them
-    iou_before        (N,) IoU of positive candidates with their object before regression, and
-    iou_after         (N,) after it
-"""
+"""Objective imbalance (review, section 7): one task's loss drowns another's. It needs a log of a training (log.py)."""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-from ..data.annotations import DataError
 from ..taxonomy import Imbalance
 from . import indices
 from .finding import Finding, Table
 from .wording import percent
 
-__all__ = ["read_log", "task_balance", "task_pace", "tasks_needed"]
-
-_ARRAYS = ("box_error", "iou_before", "iou_after")
-
-
-def read_log(source: Mapping[str, np.ndarray] | str | Path) -> dict[str, np.ndarray]:
-    """Read and check a log. Raises DataError that names the column, what is allowed and what came."""
-    name = str(source) if isinstance(source, (str, Path)) else "log"
-    columns = {}
-    for key, values in (_from_file(Path(source)) if isinstance(source, (str, Path)) else source).items():
-        if key not in _ARRAYS and not str(key).startswith(("loss_", "gradient_")):
-            raise DataError(f"{name}: expected columns loss_*, gradient_*, {', '.join(_ARRAYS)} but got {key!r}")
-        try:
-            column = np.asarray(values, np.float64)
-        except (TypeError, ValueError):
-            raise DataError(f"{name}: column {key}: expected numbers but got {values!r:.60}") from None
-        wide = key == "box_error"
-        if column.ndim != 1 + wide or not len(column) or (wide and column.shape[1] != 4):
-            shape = "(N, 4)" if wide else "(N,)"
-            raise DataError(f"{name}: column {key}: expected the shape {shape}, N > 0, but got {column.shape}")
-        if not np.isfinite(column).all() or (not wide and (column < 0).any()):
-            raise DataError(f"{name}: column {key}: expected finite numbers, none negative")
-        columns[key] = column
-    before, after = (len(columns.get(key, ())) for key in _ARRAYS[1:])
-    if before != after:
-        raise DataError(f"{name}: expected iou_before and iou_after of the same length but got {before} and {after}")
-    return columns
-
-
-def _from_file(path: Path) -> dict[str, np.ndarray]:
-    try:
-        if path.suffix == ".json":
-            steps = [record["loss"] for record in json.loads(path.read_text(encoding="utf-8"))["history"]]
-            tasks = [name for name in (steps[0] if steps else ()) if name != "total"]
-            return {"loss_" + name.removeprefix("loss_"): np.array([step[name] for step in steps]) for name in tasks}
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: neither a history.json of a training nor an .npz file: {error!r:.100}") from None
+__all__ = ["task_balance", "task_pace", "tasks_needed"]
 
 
 def tasks_needed() -> Finding:
