@@ -15,7 +15,7 @@ import numpy as np
 
 from .anchor_presets import AnchorPreset
 
-__all__ = ["Cells", "Grid", "Objects", "claimable", "nearest_iou", "same", "winners", "with_all_objects"]
+__all__ = ["Cells", "Grid", "Objects", "claimable", "expand", "nearest_iou", "pair_iou"]
 
 _SLACK = 0.99  # of the threshold
 _CELL_SLACK = 0.01  # of a cell
@@ -140,7 +140,7 @@ def _runs(before: np.ndarray, after: np.ndarray, limit: np.ndarray) -> tuple[np.
     return first, np.maximum(last - first + 1, 0)
 
 
-def _expand(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def expand(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers first[i], first[i] + 1, ... (count[i] of them) for all i in one row, and the i of each."""
     run = np.repeat(np.arange(len(count)), count)
     return run, np.arange(len(run)) + (first - np.cumsum(count) + count).take(run)
@@ -171,7 +171,7 @@ def claimable(grid: Grid, objects: Objects, threshold: np.ndarray) -> Cells:
     before, after = grid.y.reach(down, y1, y2)
     enough = needed / widest / grid.y.step[down]
     first, count = _runs(before + enough, after - enough, grid.y.count[down])
-    line, row = _expand(grid.y.start[down] + first, count)
+    line, row = expand(grid.y.start[down] + first, count)
     height = grid.y.overlap(row, y1.take(line), y2.take(line))
 
     # Lines -> cells: the columns where the line's own height leaves enough width
@@ -180,7 +180,7 @@ def claimable(grid: Grid, objects: Objects, threshold: np.ndarray) -> Cells:
     with np.errstate(divide="ignore"):
         enough = (needed / grid.x.step[across]).take(line) / height
     first, count = _runs(before.take(line) + enough, after.take(line) - enough, grid.x.count[across].take(line))
-    cell, column = _expand(grid.x.start[across].take(line) + first, count)
+    cell, column = expand(grid.x.start[across].take(line) + first, count)
     pair = line.take(cell)
 
     near, far = grid.x.near.take(column), grid.x.far.take(column)
@@ -198,6 +198,13 @@ def claimable(grid: Grid, objects: Objects, threshold: np.ndarray) -> Cells:
     return Cells(box.take(pair), shape.take(pair), column, row.take(cell), anchor, iou)
 
 
+def pair_iou(grid: Grid, boxes: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """(N,) IoU of boxes (N, 4) with the anchors at places (N,) of the rulers."""
+    x1, y1, x2, y2 = boxes.T
+    shared = grid.x.overlap(column, x1, x2) * grid.y.overlap(row, y1, y2)
+    return _iou(shared, _areas(boxes), grid.x.length(column) * grid.y.length(row))
+
+
 def nearest_iou(grid: Grid, objects: Objects) -> np.ndarray:
     """(B,) IoU of each object with an anchor that, up to rounding, overlaps it most; 0 if none touches it."""
     shapes = np.arange(len(grid.level))
@@ -206,66 +213,3 @@ def nearest_iou(grid: Grid, objects: Objects) -> np.ndarray:
     row, height = grid.y.nearest(objects.down[:, None] + shapes, y1, y2)
     area = _areas(objects.boxes)[:, None]
     return _iou(width * height, area, grid.x.length(column) * grid.y.length(row)).max(1, initial=0)
-
-
-def same(key: np.ndarray) -> np.ndarray:
-    """(N,) for every row, one row that stands for all with the same key.
-
-    By hashing, in linear time (sorting takes six times as long): each round, a slot is won by one of the keys that fall
-    into it, and the rows of other keys go on to the next round.
-
-    >>> same(np.array([7, 5, 7])).tolist()
-    [2, 1, 2]
-    """
-    bits = max(len(key) * 2, 16).bit_length()
-    slot = ((key.view(np.uint64) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)).view(np.int64)
-    owner = np.empty(1 << bits, np.int32)
-    owner[slot] = np.arange(len(key), dtype=np.int32)
-    group = owner[slot]
-    rest = np.flatnonzero(key[group] != key)
-    while len(rest):
-        slot = slot[rest] if len(slot) == len(key) else slot
-        owner[slot] = rest
-        winner = owner[slot]
-        other = key[winner] != key[rest]
-        group[rest] = winner
-        rest, slot = rest[other], slot[other]
-    return group
-
-
-def winners(cells: Cells) -> np.ndarray:
-    """Mask of the pair that each anchor keeps: the object of greatest IoU, the first of those that tie."""
-    group = same(cells.anchor)
-    several = np.zeros(len(group), bool)
-    several[group[group != np.arange(len(group))]] = True
-    rows = np.flatnonzero(several[group])
-    box, iou, group = cells.box[rows], cells.iou[rows], group[rows]
-    best = np.zeros(len(several), np.float32)
-    np.maximum.at(best, group, iou)
-    top = iou == best[group]
-    lowest = np.full(len(several), np.iinfo(np.int64).max)
-    np.minimum.at(lowest, group[top], box[top])
-    kept = np.ones(len(several), bool)
-    kept[rows] = top & (box == lowest[group])
-    return kept
-
-
-def with_all_objects(grid: Grid, objects: Objects, cells: Cells) -> Cells:
-    """Pairs of these anchors with every object of their image that they could overlap along x."""
-    x1, x2 = objects.boxes[:, 0].astype(np.float64), objects.boxes[:, 2].astype(np.float64)
-    low, high = float(grid.x.near.min()) - 1, float(grid.x.far.max()) + 1
-    image = objects.image * (high - low + 2)  # so far apart that images do not mix
-    order = np.argsort(image + x1.clip(low, high), kind="stable")
-    begins = (image + x1.clip(low, high))[order]
-    ended = np.maximum.accumulate((image + x2.clip(low, high))[order])
-    here = image[cells.box]
-    first = np.searchsorted(ended, here + grid.x.near[cells.column] - 0.5)
-    last = np.searchsorted(begins, here + grid.x.far[cells.column] + 0.5)
-    count = np.maximum(last - first, 0)
-    run, place = _expand(first, count)
-    box, pairs = order[place], cells[run]
-    x1, y1, x2, y2 = objects.boxes[box].T
-    shared = grid.x.overlap(pairs.column, x1, x2) * grid.y.overlap(pairs.row, y1, y2)
-    anchor_area = grid.x.length(pairs.column) * grid.y.length(pairs.row)
-    iou = _iou(shared, _areas(objects.boxes[box]), anchor_area)
-    return Cells(box, pairs.shape, pairs.column, pairs.row, pairs.anchor, iou)

@@ -12,15 +12,14 @@ array([0.78], dtype=float32)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from ..data.annotations import Annotations
-from ._grid import Cells, Grid, Objects, claimable, nearest_iou, same, winners, with_all_objects
+from ._grid import Cells, Grid
+from ._labelling import Part, labelled_parts
 from .anchor_presets import FASTER_RCNN, RETINANET, SSD300, YOLOV2, YOLOV3, AnchorPreset
 
 __all__ = [
@@ -41,8 +40,8 @@ __all__ = [
 IOU_EDGES = np.linspace(0, 1, 101)
 POSITION_EDGES = np.linspace(-1, 1, 41)
 ASPECT_LIMITS = (1 / 3, 2 / 3, 3 / 2, 3.0)  # of width / height
+_CHUNK = 2048
 _SIZE_LIMITS = (32.0**2, 96.0**2)  # COCO's small, medium, large
-_FARTHEST = 1e15  # pixels: beyond, float32 areas overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,26 +107,6 @@ class AnchorMatches:
     """(N, 4) float32, xyxy pixels of the resized image"""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A run of images, labelled."""
-
-    grid: Grid
-    images: slice
-    objects: Objects
-    rows: np.ndarray
-    """(B,) of the objects in the annotations"""
-    totals: np.ndarray
-    """(I, L) number of anchors"""
-    cells: Cells
-    """anchors and objects"""
-    claimed: np.ndarray
-    """those that are not negative"""
-    positive: np.ndarray
-    best: np.ndarray
-    """(B,) float32"""
-
-
 def anchor_statistics(
     annotations: Annotations,
     anchors: AnchorPreset = RETINANET,
@@ -137,7 +116,7 @@ def anchor_statistics(
     low_quality: bool | Literal["first"] | None = None,
     min_size: int | None = None,
     max_size: int | None = None,
-    chunk: int = 2048,
+    chunk: int = _CHUNK,
 ) -> AnchorStatistics:
     """Count the positive, negative and ignored anchors of every image, exactly as torchvision labels them.
 
@@ -157,7 +136,7 @@ def anchor_statistics(
     by_class_size, position = np.zeros(classes * 3 * 101, np.int64), np.zeros(1600, np.int64)
     best_iou, positives_per_box = np.full(boxes, np.nan, np.float32), np.zeros(boxes, np.int64)
     kind = (annotations.label - 1) * 3 + np.searchsorted(_SIZE_LIMITS, annotations.area)
-    for part in _parts(annotations, preset, chunk):
+    for part in labelled_parts(annotations, preset, chunk):
         labels = _labels(part)
         counts[:, part.images] = labels.sum(2)
         per_level += labels.sum(1).T
@@ -196,11 +175,11 @@ def anchor_matches(
     *,
     low_quality: bool | Literal["first"] | None = None,
 ) -> AnchorMatches:
-    """List the anchors that are not negative (of a few images): examples, and what lies near the thresholds."""
+    """List the anchors that are not negative, some 500 an image: for examples, and what lies near the thresholds."""
     preset = _with(anchors, positive, negative, low_quality)
     none = np.zeros(0, np.int64)
     columns = [(none, none, none, none.astype(np.float32), none.astype(bool), np.zeros((0, 4), np.float32))]
-    for part in _parts(annotations, preset, len(annotations) + len(annotations.boxes) + 1):
+    for part in labelled_parts(annotations, preset, _CHUNK):
         cells, x, y = part.cells[part.claimed], part.grid.x, part.grid.y
         corners = x.near[cells.column], y.near[cells.row], x.far[cells.column], y.far[cells.row]
         box = part.rows[cells.box]
@@ -247,87 +226,7 @@ def _with(anchors: AnchorPreset, *given) -> AnchorPreset:
     return replace(anchors, **{name: value for name, value in zip(names, given) if value is not None})
 
 
-def _parts(annotations: Annotations, preset: AnchorPreset, chunk: int) -> Iterator[_Part]:
-    """Label runs of images, each of about `chunk` images plus boxes."""
-    if chunk < 1:
-        raise ValueError(f"expected chunk >= 1 but got {chunk}")
-    if not len(annotations):
-        return
-    known = (annotations.sizes > 0).all(1)
-    sizes = np.where(known[:, None], annotations.sizes, 1)
-    new, padded = preset.resized(sizes)
-    ratio = new.astype(np.float32) / sizes.astype(np.float32)
-    grid = Grid(preset, padded)
-    used = ~annotations.crowd & known[annotations.image]
-    starts = annotations.starts
-    work = starts + np.arange(len(starts))
-    ends = np.unique(np.append(np.searchsorted(work, np.arange(0, work[-1], chunk)), len(known)))
-    for first, last in pairwise(ends):
-        images = slice(first, last)
-        rows = starts[first] + np.flatnonzero(used[starts[first] : starts[last]])
-        image = annotations.image[rows]
-        totals = grid.counts(images) * known[images, None]
-        start = (totals.cumsum() - totals.ravel()).reshape(totals.shape)
-        boxes = annotations.boxes[rows].clip(-_FARTHEST, _FARTHEST).astype(np.float32) * np.tile(ratio[image], 2)
-        image_row = image - first
-        objects = Objects(boxes, image_row, grid.across[image], grid.down[image], start[image_row])
-        yield _Part(grid, images, objects, rows, totals, *_label(grid, objects, preset))
-
-
-def _label(grid: Grid, objects: Objects, preset: AnchorPreset) -> tuple[Cells, np.ndarray, np.ndarray, np.ndarray]:
-    """Anchors and their objects, which of them are not negative, which are positive, and the objects' best IoU."""
-    negative = np.float32(preset.negative)
-    best = np.zeros(len(objects.boxes), np.float32)
-    cells = claimable(grid, objects, np.full(len(best), negative))
-    np.maximum.at(best, cells.box, cells.iou)
-    weak = np.flatnonzero(best < negative)  # no anchor reaches the threshold: look for the best there is
-    best[weak] = reach = nearest_iou(grid, objects[weak])
-    weak, reach = weak[reach > 0], reach[reach > 0]
-    few = claimable(grid, objects[weak], reach)
-    few = replace(few, box=weak[few.box])
-    np.maximum.at(best, few.box, few.iou)
-    claimed = winners(cells) & (cells.iou >= negative)
-    positive = claimed & (cells.iou >= np.float32(preset.positive))
-    if preset.low_quality:
-        ties = cells[cells.iou == best[cells.box]] + few[few.iou == best[few.box]]
-        force = _force_first if preset.low_quality == "first" else _force_ties
-        cells, positive = force(grid, objects, cells[claimed], positive[claimed], ties)
-        claimed = np.ones(len(positive), bool)
-    return cells, claimed, positive, best
-
-
-def _force_ties(
-    grid: Grid, objects: Objects, kept: Cells, positive: np.ndarray, ties: Cells
-) -> tuple[Cells, np.ndarray]:
-    """Matcher.set_low_quality_matches_: the best anchors of an object are positive for the object they overlap most."""
-    group = same(np.concatenate((kept.anchor, ties.anchor)))
-    own, other = group[: len(positive)], group[len(positive) :]
-    forced, taken = np.zeros(len(group), bool), np.zeros(len(group), bool)
-    forced[other], taken[own] = True, True
-    positive = positive | forced[own]
-    free = np.flatnonzero(~taken[other])
-    free = free[other[free] == free + len(positive)]  # each anchor once
-    rest = with_all_objects(grid, objects, ties[free])
-    rest = rest[winners(rest)]
-    return kept + rest, np.append(positive, np.ones(len(rest.box), bool))
-
-
-def _force_first(
-    grid: Grid, objects: Objects, kept: Cells, positive: np.ndarray, ties: Cells
-) -> tuple[Cells, np.ndarray]:
-    """SSDMatcher: the first of the best anchors of an object is positive for it; the last object wins."""
-    order = np.lexsort((ties.anchor, ties.box))
-    ties = ties[order[np.diff(ties.box[order], prepend=-1) > 0]]
-    group = same(np.concatenate((kept.anchor, ties.anchor)))
-    own, other = group[: len(positive)], group[len(positive) :]
-    owner = np.full(len(group), -1)
-    np.maximum.at(owner, other, np.arange(len(other)))
-    ties = ties[np.flatnonzero(owner[other] == np.arange(len(other)))]
-    left = np.flatnonzero(owner[own] < 0)
-    return kept[left] + ties, np.append(positive[left], np.ones(len(ties.box), bool))
-
-
-def _labels(part: _Part) -> np.ndarray:
+def _labels(part: Part) -> np.ndarray:
     """(3, I, L) number of positive, negative and ignored anchors."""
     images, levels = part.totals.shape
     state = part.claimed.astype(np.int8) + part.positive
