@@ -86,7 +86,7 @@ def test_two_datasets_stand_side_by_side(diagnosis):
     diagnosis.against = other
     html = report.diagnosis_page(diagnosis)
     assert 'id="against"' in html
-    assert "candidates, val" in html  # the second series of a chart
+    assert "candidates, b/val" in html  # the second series of a chart
 
 
 def test_side_by_side_keeps_keys_of_both():

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..diagnosis.finding import Finding, Table
+from .wording import dataset_name
 
 __all__ = ["names_of", "partner", "side_by_side"]
 
@@ -15,11 +16,10 @@ __all__ = ["names_of", "partner", "side_by_side"]
 def names_of(diagnosis: Any, against: Any) -> tuple[str, str]:
     """Short names of the dataset and of the one that stands beside it; distinct."""
     facts = [getattr(d, "dataset", None) or {} for d in (diagnosis, against)]
-    paths = [PurePath(str(f.get("source", ""))) for f in facts]
     splits = [" ".join(f.get("splits") or ()) if len(f.get("splits") or ()) == 1 else "" for f in facts]
-    names = [f"{path.name or 'Dataset'} {split}".strip() for path, split in zip(paths, splits)]
+    names = [f"{dataset_name(f.get('source')) or 'Dataset'} {split}".strip() for f, split in zip(facts, splits)]
     if against is not None and names[0] == names[1]:
-        names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names)]
+        names = [f"{PurePath(str(f.get('source', ''))).parent.name}/{name}" for f, name in zip(facts, names)]
     return names[0], names[1] if names[0] != names[1] else f"{names[1]} (other)"
 
 

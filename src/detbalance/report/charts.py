@@ -87,7 +87,7 @@ def whisker_bars(names: Sequence[str], series: Sequence[Series], *, title: str) 
             "bargap": 0.3,
             "height": 110 + rows,
             "hovermode": "closest",
-            "xaxis": {"title": {"text": label(title)}, "zeroline": True},
+            "xaxis": {"title": {"text": label(title, 60)}, "zeroline": True},
             "yaxis": {**ticks(names, every=1), "autorange": "reversed"},
             "showlegend": len(series) > 1,
         },
@@ -141,8 +141,8 @@ def lines(
     return {
         "data": traces,
         "layout": {
-            "xaxis": {"title": {"text": label(x_title)}, **({"type": "log", "dtick": 1} if log_x else {})},
-            "yaxis": {"title": {"text": label(y_title)}, **value_axis(log_y)},
+            "xaxis": {"title": {"text": label(x_title, 60)}, **({"type": "log", "dtick": 1} if log_x else {})},
+            "yaxis": {"title": {"text": label(y_title, 60)}, **value_axis(log_y)},
             "showlegend": len(named) > 1,
         },
     }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from .charts import colour
 from .comparison_charts import comparison_charts, runs_of
 from .page import clean, render
 from .verdicts import cautions, summary, verdict
-from .wording import points, seconds, signed
+from .wording import dataset_name, points, seconds, signed
 
 __all__ = ["build"]
 
@@ -116,7 +115,7 @@ def _common(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _dataset(results: Mapping[str, Any]) -> str:
-    return PurePath(str((results.get("dataset") or {}).get("source") or "")).name
+    return dataset_name((results.get("dataset") or {}).get("source"))
 
 
 def _facts(results: Mapping[str, Any]) -> list[tuple[str, Any]]:

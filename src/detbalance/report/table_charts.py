@@ -47,8 +47,11 @@ def _bars(table: Table, rows: list[tuple], numeric: list[int]) -> dict:
         for n, c in enumerate(numeric)
     ]
     places = ticks(names, every=1 if flat else math.ceil(len(names) / LABELS))
-    places |= {"autorange": "reversed"} if flat else {"title": {"text": label(table.columns[0])}}
-    sizes = {"title": {"text": label(table.columns[numeric[0]]) if len(numeric) == 1 else ""}, **value_axis(table.log)}
+    places |= {"autorange": "reversed"} if flat else {"title": {"text": label(table.columns[0], 60)}}
+    sizes = {
+        "title": {"text": label(table.columns[numeric[0]], 60) if len(numeric) == 1 else ""},
+        **value_axis(table.log),
+    }
     if table.log:
         sizes["range"] = _log_range([row[c] for row in rows for c in numeric])
     layout = {
@@ -93,11 +96,11 @@ def _heatmap(table: Table, rows: list[tuple], numeric: list[int]) -> dict:
     even = _is_even(xs) and _is_even(ys)
     square = even and len(xs) == len(ys)
     from_top = not is_numeric(ys) or table.columns[1] == "y"
-    x_axis, y_axis = {"title": {"text": label(names[0])}}, {"title": {"text": label(names[1])}}
+    x_axis, y_axis = {"title": {"text": label(names[0], 60)}}, {"title": {"text": label(names[1], 60)}}
     if not even:
         x_axis |= ticks([number(v) for v in xs], every=math.ceil(len(xs) / 24), length=16)
         y_axis |= ticks([number(v) for v in ys], every=math.ceil(len(ys) / 40), length=16)
-    bar = {"title": {"text": label(names[2]), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {"title": {"text": label(names[2], 60), "side": "right"}, "thickness": 12, "outlinewidth": 0}
     trace = {
         "type": "heatmap",
         **({"x": xs, "y": ys} if even else {}),

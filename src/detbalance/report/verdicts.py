@@ -57,10 +57,10 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     helped, not_, unknown = (
         [v.recipe for v in verdicts if v.word in words] for words in (["helped"], ["worse", "same"], ["unknown"])
     )
-    parts = [f"{_listed(helped)} helped." if helped else "No remedy is shown to help on this data."]
-    parts += [f"{_listed(not_)} did not."] if not_ else []
-    parts += [f"For {_listed(unknown)} these runs cannot tell."] if unknown else []
-    return " ".join(parts)
+    parts = [f"{_listed(helped)} helped"] if helped else []
+    parts += [f"{_listed(not_)} did not"] if not_ else []
+    parts += [f"for {_listed(unknown)} these runs cannot tell"] if unknown else []
+    return ("" if helped else "No remedy is shown to help on this data: ") + "; ".join(parts) + "."
 
 
 def _listed(names: Sequence[str]) -> str:

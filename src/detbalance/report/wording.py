@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 
 from jinja2 import Undefined
 
-__all__ = ["average", "interval", "number", "points", "seconds", "signed"]
+__all__ = ["average", "dataset_name", "interval", "number", "points", "seconds", "signed"]
 
 NOTHING = "–"
 """stands where there is no number"""
+
+
+def dataset_name(source: Any) -> str:
+    """A short name for where a dataset lies.
+
+    >>> dataset_name("sets/bccd"), dataset_name("sets/demo/data"), dataset_name("")
+    ('bccd', 'demo/data', '')
+    """
+    path = PurePath(str(source or ""))
+    plain = path.stem.lower() in ("data", "dataset", "images", "annotations", "train", "val", "valid", "test")
+    return f"{path.parent.name}/{path.name}" if plain and path.parent.name else path.name
 
 
 def points(value: float | None) -> str:
