@@ -15,7 +15,7 @@ from detbalance.data.annotations import Annotations
 from detbalance.detections import Predictions
 from detbalance.evaluation import evaluate
 from detbalance.scoring.table import MatchTable
-from detbalance.statistics import paired_interval, paired_intervals, resample
+from detbalance.statistics import interval, paired_intervals, resample
 
 METRICS = ("AP", "AP50", "AP75", "AP90", "AP_small", "AP_medium", "AP_large", "oLRP", "TIDE/Cls")
 CLASSES = ("many", "some", "few")
@@ -97,23 +97,23 @@ def speed(images: int) -> None:
 
 
 def coverage(repeats: int, seeds: int, images: int) -> None:
-    """Test sets and seeds drawn anew from a known population, whose difference a large test set tells."""
+    """Test sets and seeds drawn anew from a known population, whose difference a large test set without luck tells."""
     rng = np.random.default_rng(1)
 
     def runs(annotations: Annotations, skills: np.ndarray) -> list[MatchTable]:
-        return [MatchTable.build(annotations, detect(annotations, rng, skill=s, clutter=10)) for s in skills]
+        return [MatchTable.build(annotations, detect(annotations, rng, skill=s, clutter=5)) for s in skills]
 
     def skills(mean: float, count: int) -> np.ndarray:
         return (mean + 0.03 * rng.normal(size=count)).clip(0, 1)  # two recipes, each seed with a luck of its own
 
-    large = make_images(1500, rng)
-    truth = [resample(runs(large, skills(s, 8)), ["AP"], draws=1)["AP"][:, 0].mean() for s in (0.6, 0.7)]
+    large = make_images(500, rng)
+    truth = [resample(runs(large, np.full(4, s)), ["AP"], draws=1)["AP"][:, 0].mean() for s in (0.6, 0.7)]
     held, width, plain = [], [], []
     for repeat in range(repeats):
         annotations = make_images(images, rng)
         sides = runs(annotations, skills(0.6, seeds)), runs(annotations, skills(0.7, seeds))
-        found = paired_interval(*sides, draws=200, seed=repeat)
         values = [resample(side, ["AP"], draws=200, seed=repeat)["AP"] for side in sides]
+        found = interval(*values, images=images, seed=repeat)
         quantiles = np.quantile((values[1] - values[0]).mean(0)[1:], (0.025, 0.975))  # over the images alone
         held.append(found.low <= truth[1] - truth[0] <= found.high)
         plain.append(quantiles[0] <= truth[1] - truth[0] <= quantiles[1])
@@ -128,9 +128,10 @@ def coverage(repeats: int, seeds: int, images: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coverage", action="store_true", help="simulate how often the interval holds the truth")
-    if parser.parse_args().coverage:
-        for seeds in (2, 3, 5):
-            coverage(200, seeds, 72)
+    parser.add_argument("--repeats", type=int, default=200, help="simulated comparisons (default: 200)")
+    options = parser.parse_args()
+    if options.coverage:
+        coverage(options.repeats, seeds=3, images=72)
     else:
         for images in (72, 150):
             speed(images)

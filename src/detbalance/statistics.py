@@ -105,8 +105,8 @@ def resample(
     "oLRP/NAME" (or another of the first five) for the class NAME.
     """
     count = {run.images for run in runs}
-    if len(count) != 1:
-        raise ValueError(f"expected all runs on the same test images but got {sorted(count)} images")
+    if len(count) != 1 or 0 in count:
+        raise ValueError(f"expected runs, all on the same test images, but got {sorted(count)} images")
     images = count.pop()
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     weights = np.concatenate((np.ones((1, images), np.int64), drawn))
