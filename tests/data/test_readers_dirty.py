@@ -209,8 +209,9 @@ def test_sizes_that_cannot_be_used(tmp_path, size):
     assert kinds(a).keys() & {"unusable image size", "unusable record"}
 
 
-def test_examples_are_at_most_five(tmp_path):
-    a = read(write(tmp_path, dataset(*[{"bbox": [1, 1, 0, i]} for i in range(20)])))
+@pytest.mark.parametrize("bbox", [[1, 1, 0, 5], "none"])
+def test_examples_are_at_most_five(tmp_path, bbox):
+    a = read(write(tmp_path, dataset(*[{"bbox": bbox}] * 20)))
     (problem,) = a.problems
     assert (problem.count, len(problem.examples)) == (20, 5)
     assert len(set(problem.examples)) == 5
