@@ -100,6 +100,14 @@ def test_levels_are_torchvisions(measured, make):
     assert [row[1] for row in finding.tables[0].rows] == np.bincount(level, minlength=4).tolist()
 
 
+def test_levels_at_their_bounds_are_torchvisions(measured):
+    sides = np.array([111.9999, 112, 112.0001, 224, 448, 55, 799])
+    data = squares(sides, size=(800, 800))  # resized by one
+    level = LevelMapper(2, 5)([torch.tensor(data.boxes)]).numpy()
+    finding = roi_levels(*measured(data), FASTER_RCNN)
+    assert [row[1] for row in finding.tables[0].rows] == np.bincount(level, minlength=4).tolist()
+
+
 def test_images_of_unknown_size_are_left_out(measured, make):
     data = make()
     unknown = replace(data, sizes=np.where(np.arange(len(data))[:, None] == 3, 0, data.sizes))
