@@ -278,7 +278,7 @@ def test_rows_are_independent_of_their_order(cls):
         (IoULoss, {"mode": "log2"}),
         (CIoULoss, {"aspect_from": 2}),
         (FocalEIoULoss, {"gamma": -1}),
-        (SIoULoss, {"theta": 0}),
+        (SIoULoss, {"theta": 1}),
         (AlphaIoULoss, {"alpha": 0.5}),
         (AlphaIoULoss, {"base": "eiou"}),
         (BoundedIoULoss, {"beta": -1}),
