@@ -92,6 +92,15 @@ def test_positive_ious_against_the_list_of_positives(labelled):
     assert sum(row[1] for row in finding.tables[0].rows) == pytest.approx(1)
 
 
+def test_positives_below_the_threshold_count_as_at_it(make, measured):
+    columns, sampler = measured(make(boxes=80))
+    matches = anchor_matches(columns.data, FASTER_RCNN)
+    iou = matches.iou[matches.positive].astype(float)
+    assert (iou < 0.7).any()  # the best anchors of objects that none fits
+    value = ious.positive_ious(label_anchors(columns, FASTER_RCNN, sampler), sampler).value
+    assert value == pytest.approx(indices.wasserstein_uniform((iou.clip(0.7) - 0.7) / 0.3), abs=0.02)
+
+
 def test_missed_objects_are_those_below_the_threshold(labelled):
     found, sampler = labelled
     assert anchor_fit.missed_objects(found, sampler).value == pytest.approx((found.best < 0.5).mean())
