@@ -83,7 +83,7 @@ def test_every_chart_that_is_shown_is_drawn(opened):
     drawn = page.locator(".js-plotly-plot:visible")
     assert drawn.count() == page.locator(".plot:visible").count() == 6
     assert page.locator(".plot:visible .main-svg").count() >= 6
-    button = page.get_by_role("button", name="Points lost")
+    button = page.locator("#errors").get_by_role("button", name="each recipe")
     button.click()
     page.wait_for_selector("#errors .choice:not([hidden]) .js-plotly-plot")
     assert button.get_attribute("aria-pressed") == "true"

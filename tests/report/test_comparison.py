@@ -132,6 +132,12 @@ def test_lower_is_better_is_said_of_tide_and_only_there(results):
     assert not any("lower is better" in c.title + c.note for c in charts["classes"] + charts["sizes"])
 
 
+def test_the_baseline_alone_has_no_differences(results):
+    results["recipes"] = {"baseline": results["recipes"]["baseline"]}
+    assert [c.short for c in charts_of(results)["sizes"]] == ["By size: each recipe", "By frequency: each recipe"]
+    assert "Only the baseline was trained" in report.comparison_page(results)
+
+
 def test_many_classes_become_dots_over_their_number(results):
     for recipe in results["recipes"].values():
         recipe["by_class"] = {f"class {i}": dict(recipe["by_class"]["RBC"], train_boxes=i) for i in range(1, 81)}

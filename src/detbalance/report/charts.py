@@ -31,6 +31,8 @@ class Chart:
     figure: dict | None = None
     note: str = ""
     """what to see in it"""
+    short: str = ""
+    """what a button says that chooses it among others"""
 
     @property
     def wide(self) -> bool:

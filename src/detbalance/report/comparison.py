@@ -28,30 +28,23 @@ METRICS = {
     "oLRP": "oLRP (lower is better)",
 }
 
-SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+SECTIONS = {
     "classes": (
         "By class",
         "Which classes gain, and which pay for it. The number behind a class is its boxes in training.",
-        ("Difference", "AP itself"),
     ),
-    "sizes": (
-        "By size and frequency",
-        "COCO's bounds: small is below 32 × 32 pixels, large above 96 × 96.",
-        ("By size: difference", "By size: AP", "By frequency: difference", "By frequency: AP"),
-    ),
+    "sizes": ("By size and frequency", "COCO's bounds: small is below 32 × 32 pixels, large above 96 × 96."),
     "errors": (
         "By kind of error",
         "TIDE asks of each kind of error how many points of AP would be won if it were repaired. Here lower is better.",
-        ("Difference", "Points lost"),
     ),
-    "scores": ("Scores", "Does the score tell the good boxes from the bad ones?", ()),
+    "scores": ("Scores", "Does the score tell the good boxes from the bad ones?"),
     "curves": (
         "Training",
         "One line a run. A remedy that changes the loss changes its height too: compare the shape, not the level.",
-        (),
     ),
 }
-"""sections of charts: title, introduction, and what the buttons say that choose a chart"""
+"""sections of charts: title and introduction"""
 
 
 def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:

@@ -40,18 +40,22 @@ def comparison_charts(
     sizes = {s: s for s in ("small", "medium", "large")}
     groups = {f"AP_{g}": f"{g} classes" for g in ("rare", "common", "frequent")}
 
-    def pair(part: str, keys: Mapping[str, str], what: str) -> list[Chart]:
+    def pair(part: str, keys: Mapping[str, str], what: str, short: str = "") -> list[Chart]:
         def get(name: str, key: str) -> Mapping | None:
             return (recipes[name].get(part) or {}).get(key)
 
         known = {k: v for k, v in keys.items() if any((get(n, k) or {}).get("mean") is not None for n in names)}
         if not known:
             return []
-        return [_differences(remedies, known, get, what, paint, about), _absolute(names, known, get, what, paint)]
+        itself = replace(_absolute(names, known, get, what, paint), short=f"{short}each recipe")
+        if not remedies:
+            return [itself]
+        return [replace(_differences(remedies, known, get, what, paint, about), short=f"{short}difference"), itself]
 
     charts = {
         "classes": pair("by_class", words, "AP by class"),
-        "sizes": pair("by_size", sizes, "AP by object size") + pair("metrics", groups, "AP by class frequency"),
+        "sizes": pair("by_size", sizes, "AP by object size", "By size: ")
+        + pair("metrics", groups, "AP by class frequency", "By frequency: "),
         "errors": pair("tide", ERRORS, "TIDE error"),
         "scores": _scores(names, recipes, paint),
         "curves": _curves(names, recipes, paint),
