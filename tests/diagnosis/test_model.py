@@ -115,6 +115,12 @@ def test_task_shares_and_pace():
     assert objective.task_pace(even).value == 0
 
 
+def test_losses_below_zero_have_a_share_too():
+    log = read_log({"loss_a": [3.0, 1, 1, 1], "loss_b": [-1.0, -1, -1, -3]})
+    assert objective.task_balance(log).value == pytest.approx(0)
+    assert 0 <= objective.task_pace(log).value <= 1
+
+
 def test_gradients_come_before_losses():
     log = {"loss_a": [1.0], "loss_b": [1.0], "gradient_a": [9.0], "gradient_b": [1.0]}
     assert "gradient" in objective.task_balance(read_log(log)).measure
@@ -148,7 +154,9 @@ def test_history_of_a_training_is_a_log(tmp_path):
         {"loss_a": ["x"]},
         {"loss_a": []},
         {"loss_a": [np.nan]},
-        {"loss_a": [-1.0]},
+        {"loss_a": [np.inf]},
+        {"gradient_a": [-1.0]},
+        {"iou_before": [1.5], "iou_after": [0.5]},
         {"box_error": [1.0]},
         {"iou_before": [0.5]},
         {"iou_before": [0.5], "iou_after": [0.5, 0.6]},

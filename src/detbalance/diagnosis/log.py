@@ -41,8 +41,10 @@ def read_log(source: Mapping[str, np.ndarray] | str | Path) -> dict[str, np.ndar
         if column.ndim != 1 + wide or not len(column) or (wide and column.shape[1] != 4):
             shape = "(N, 4)" if wide else "(N,)"
             raise DataError(f"{name}: column {key}: expected the shape {shape}, N > 0, but got {column.shape}")
-        if not np.isfinite(column).all() or (not wide and (column < 0).any()):
-            raise DataError(f"{name}: column {key}: expected finite numbers, none negative")
+        low = 0 if key.startswith(("gradient_", "iou_")) else -np.inf  # some losses fall below zero
+        high = 1 if key.startswith("iou_") else np.inf
+        if not (np.isfinite(column) & (column >= low) & (column <= high)).all():
+            raise DataError(f"{name}: column {key}: expected finite numbers from {low} to {high}")
         columns[key] = column
     before, after = (len(columns.get(key, ())) for key in _ARRAYS[1:])
     if before != after:

@@ -44,6 +44,7 @@ def task_balance(log: Mapping[str, np.ndarray], *, target: np.ndarray | None = N
     tasks = _tasks(log, kind)
     if len(tasks) < 2:
         return None
+    tasks = {name: np.abs(values) for name, values in tasks.items()}
     mean = np.array([values.mean() for values in tasks.values()])
     share = indices.normalise(mean)
     names = list(tasks)
