@@ -43,8 +43,3 @@ def _records(image, label, boxes, score) -> list[dict]:
     xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
     columns = zip(image.tolist(), label.tolist(), xywh.tolist(), score.tolist())
     return [{"image_id": i + 1, "category_id": k, "bbox": b, "score": s} for i, k, b, s in columns]
-
-
-def pytest_make_parametrize_id(config, val, argname):
-    """Functions by name: their default text holds an address, and test processes must agree on the names of tests."""
-    return getattr(val, "__name__", None) if callable(val) else None

@@ -168,7 +168,7 @@ def frozen(loss, moved, start, truth):
         (DIoULoss(), ops.distance_box_iou_loss),
         (CIoULoss(), ops.complete_box_iou_loss),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_equals_torchvision(ours, theirs):
     boxes, truth = pairs(200)
