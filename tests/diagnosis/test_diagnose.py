@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
 import detbalance
 from detbalance.data.annotations import Annotations
 from detbalance.diagnosis import Severity, diagnose
 from detbalance.diagnosis.anchors import RETINANET, YOLOV3
+from detbalance.diagnosis.columns import Columns
 from detbalance.diagnosis.severity import THRESHOLDS, judge, merged
 from detbalance.taxonomy import Imbalance
 
@@ -176,6 +178,41 @@ def test_two_datasets_of_one_source_do_not_differ_by_more_than_chance(make):
     assert len(shifts) == 5
     assert sum(f.severity == Severity.NONE for f in shifts) >= 4
     assert found.against["classes"].value == diagnose(data.subset(~half), bootstrap=100)["classes"].value
+
+
+def test_what_chance_explains_is_not_judged(make):
+    data = make(images=12, boxes=30)
+    half = np.arange(12) % 2 == 0
+    found = diagnose(data.subset(half), against=data.subset(~half), bootstrap=200)
+    judged = 0
+    for finding in (f for f in found.findings if f.key.startswith("shift_")):
+        chance = finding.tables[0].rows[1][1]
+        if finding.value <= chance:
+            assert finding.severity == Severity.NONE
+            judged += judge(finding.key, finding.value) > Severity.NONE
+    assert judged, "the two halves lie too close for this test to show anything"
+
+
+def test_shifts_are_scipys_distances(make):
+    data, other = make(boxes=300), make(1, boxes=200, classes=5)
+    found = diagnose(data, against=other, bootstrap=0)
+    first, second = Columns(data), Columns(other)
+    for key, values in {
+        "shift_size": [np.sqrt(side.relative.prod(1)) for side in (first, second)],
+        "shift_x": [side.centre[:, 0] for side in (first, second)],
+        "shift_y": [side.centre[:, 1] for side in (first, second)],
+    }.items():
+        assert found[key].value == pytest.approx(wasserstein_distance(*values), abs=2 / 256)
+    shares = [np.bincount(side.kind, minlength=5) / len(side.kind) for side in (first, second)]
+    assert found["shift_classes"].value == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def test_findings_stand_in_the_order_of_the_taxonomy(make):
+    found = diagnose(make(), against=make(1), bootstrap=0).findings
+    place = [list(Imbalance).index(f.imbalance) for f in found]
+    assert place == sorted(place)
+    first = {f.imbalance: f for f in reversed(found)}
+    assert all(f.headline for f in first.values())
 
 
 def test_a_dataset_does_not_differ_from_itself_and_strangers_do(make):
