@@ -85,6 +85,14 @@ def test_vanishing_scores(samples, power, scale, softmax):
     assert logits.grad.isfinite().all()
 
 
+def test_half_precision_is_computed_in_float32(samples):
+    s = samples(dtype=torch.float32)
+    half = replace(s, logits=s.logits.half())
+    assert ClassificationAwareWeights()(half).equal(
+        ClassificationAwareWeights()(replace(half, logits=half.logits.float()))
+    )
+
+
 @pytest.mark.parametrize("options", [{"power": -1}, {"bias": 1.2}, {"bias": float("nan")}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
