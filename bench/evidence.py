@@ -65,7 +65,7 @@ BACKGROUND = {
     ),
     "weights": (
         "How much each anchor counts.",
-        "constant_weights ghm quality_focal varifocal iou_balanced_loss isr_p carl pisa",
+        "constant_weights ghm quality_focal varifocal iou_balanced_loss pisa",
     ),
     "heads": (
         "Objectness beside the classes, and training without sampling.",
@@ -113,7 +113,11 @@ EXPERIMENTS = (
     ),
     *(
         Experiment(
-            name=f"bccd-retinanet-{group}", data="bccd", recipes=("baseline", *names.split()), settings=NANO, note=note
+            name=f"bccd-retinanet-{group}",
+            data="bccd",
+            recipes=("baseline", *names.split()),
+            settings=Settings(epochs=10),
+            note=note,
         )
         for group, (note, names) in BACKGROUND.items()
     ),

@@ -1,8 +1,14 @@
 """A training step with a recipe attached against plain torchvision, and of remedies against the baseline.
 
-Prints ratios of medians; the variants take turns in one process, so that the machine's drift hits all alike.
+Prints medians of ratios; the variants take turns in one process, so that the machine's drift hits all alike. With
+`--clock processor` the seconds are the process's own, which others on the machine disturb less.
 
     python bench/steps.py [--detector retinanet|faster_rcnn] [--size nano] [--rounds 15] [--recipes libra,pisa]
+
+The losses at full size, against the focal loss that RetinaNet has (the variants share their weights in memory):
+
+    python bench/steps.py --detector retinanet --size base --image-size 800x1333 --images 2 --classes 80 --rounds 3 \
+        --recipes ghm,quality_focal,varifocal,ap_loss,alrp,rank_sort,dr_loss
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -18,7 +25,7 @@ from detbalance.adapters import kind_of
 from detbalance.detectors import build
 
 
-def batch(images: int, size: tuple[int, int], device: str) -> tuple[list, list]:
+def batch(images: int, size: tuple[int, int], classes: int, device: str) -> tuple[list, list]:
     """Random images with a dozen objects each, one image without any."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
@@ -29,43 +36,61 @@ def batch(images: int, size: tuple[int, int], device: str) -> tuple[list, list]:
         corner = torch.rand(count, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
         side = 8 + torch.rand(count, 2, generator=generator) * torch.tensor([width * 0.3, height * 0.3])
         boxes = torch.cat((corner, corner + side), 1).to(device)
-        targets.append({"boxes": boxes, "labels": torch.randint(1, 4, (count,), generator=generator).to(device)})
+        targets.append(
+            {"boxes": boxes, "labels": torch.randint(1, classes + 1, (count,), generator=generator).to(device)}
+        )
     return pixels, targets
 
 
-def step(model: torch.nn.Module, images: list, targets: list) -> float:
+def step(model: torch.nn.Module, images: list, targets: list, clock: Callable[[], float]) -> float:
     """Seconds of one forward and backward pass."""
     model.zero_grad()
     if images[0].is_cuda:
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     sum(model(images, targets).values()).backward()
     if images[0].is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    spent = clock() - started
+    model.zero_grad()  # so that one variant's gradients are in memory at a time
+    return spent
 
 
-def measure(detector: str, size: str, image_size: tuple[int, int], images: int, rounds: int, names: list[str]) -> None:
+def share(model: torch.nn.Module, other: torch.nn.Module) -> None:
+    """Let `model` use the memory of `other` where names and shapes agree."""
+    weights = dict(other.named_parameters())
+    for name, weight in model.named_parameters():
+        if name in weights and weights[name].shape == weight.shape:
+            weight.data = weights[name].data
+
+
+def measure(detector: str, options: argparse.Namespace) -> None:
     """Print the table of one detector."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    clock = time.process_time if options.clock == "processor" else time.perf_counter
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(0)
-        model = build(detector, classes=3, size=size, image_size=image_size).train()
+        model = build(detector, classes=options.classes, size=options.size, image_size=options.image_size).train()
         return model.to(device, memory_format=torch.channels_last)
 
     models = {"torchvision": fresh()}
-    for name in ["baseline", *names]:
+    for name in ["baseline", *options.recipes]:
         model = fresh()
         models[name] = attach(model, recipes.get(name, kind_of(model))).to(device, memory_format=torch.channels_last)
-    data = batch(images, image_size, device)
+        share(models[name], models["torchvision"])
+    data = batch(options.images, options.image_size, options.classes, device)
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for i in range(rounds + 2):
+    for i in range(options.rounds + options.warm):
         for name, model in models.items():
-            value = step(model, *data)
-            if i >= 2:
+            value = step(model, *data, clock)
+            if i >= options.warm:
                 seconds[name].append(value)
-    print(f"{detector} {size}, {images} images of {image_size[0]}x{image_size[1]}, {device}, median of {rounds} rounds")
+    height, width = options.image_size
+    print(
+        f"{detector} {options.size}, {options.images} images of {height}x{width}, {options.classes} classes, {device},"
+    )
+    print(f"{options.clock} time, median of {options.rounds} rounds")
     for name, values in seconds.items():
         reference = "torchvision" if name == "baseline" else "baseline"
         # Pairs of one round share the machine's state: the median of their ratios is steadier than a ratio of medians.
@@ -80,13 +105,16 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--image-size", default="192x256")
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--classes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--warm", type=int, default=2, help="rounds before those that count")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--recipes", default="libra,pisa")
     options = parser.parse_args()
-    height, width = (int(side) for side in options.image_size.split("x"))
+    options.image_size = tuple(int(side) for side in options.image_size.split("x"))
+    options.recipes = options.recipes.split(",")
     for detector in options.detector.split(","):
-        names = options.recipes.split(",")
-        measure(detector, options.size, (height, width), options.images, options.rounds, names)
+        measure(detector, options)
 
 
 if __name__ == "__main__":
