@@ -33,6 +33,7 @@ from .losses import (
     APLoss,
     BalancedGroupSoftmax,
     BalancedL1Loss,
+    CombinedBoxLoss,
     CrossEntropyLoss,
     DRLoss,
     EQLv2Loss,
@@ -166,6 +167,15 @@ def libra_sampling(kind: str) -> Recipe:
 def balanced_l1(kind: str) -> Recipe:
     """Libra's box loss: inliers gain gradient, outliers are capped."""
     return Recipe(name="balanced_l1", stages=Stage(box_loss=_balanced_l1(kind)))
+
+
+def combined_box_loss(kind: str) -> Recipe:
+    """Inliers, ambiguity and overlap in one box loss. It reads the code of anchors: not for FCOS and YOLOv2."""
+    if _check(kind) == "yolo":
+        raise ValueError("recipe 'combined_box_loss' reads the box code of anchors, which YOLOv2 ('yolo') has not")
+    weights = (1.0, 1.0, 1.0, 1.0) if kind == "dense" else (10.0, 10.0, 5.0, 5.0)
+    loss = CombinedBoxLoss(beta=_balanced_l1(kind).beta, weights=weights)
+    return Recipe(name="combined_box_loss", stages=Stage(box_loss=loss))
 
 
 def balanced_fpn(kind: str) -> Recipe:

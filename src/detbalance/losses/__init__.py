@@ -7,6 +7,7 @@ from .balanced_l1 import BalancedL1Loss
 from .bounded_iou import BoundedIoULoss
 from .class_balanced import ClassBalancedLoss
 from .code import L1Loss, L2Loss, SmoothL1Loss
+from .combined import CombinedBoxLoss
 from .cross_entropy import CrossEntropyLoss
 from .diou import CIoULoss, DIoULoss
 from .dr import DRLoss
@@ -38,6 +39,7 @@ __all__ = [
     "BoundedIoULoss",
     "CIoULoss",
     "ClassBalancedLoss",
+    "CombinedBoxLoss",
     "CrossEntropyLoss",
     "DIoULoss",
     "DRLoss",
