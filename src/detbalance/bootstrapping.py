@@ -21,7 +21,7 @@ from .hard_negatives import HardNegatives, false_detections
 from .prediction import predict
 from .recipe import Recipe
 from .runs import Settings, build_model
-from .training import train
+from .training import on_gpu, train
 
 __all__ = ["RememberingImages", "bootstrap"]
 
@@ -94,7 +94,7 @@ def bootstrap(
         run = folder / f"round-{number}"
         model = train(data, run, recipe=recipe, settings=settings, device=device, images=images, progress=progress)
         if number < rounds and store.rounds <= number:
-            where = "cuda" if device in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
+            where = "cuda" if on_gpu(device) else "cpu"
             found = predict(model, data, image_size=settings.image_size, device=where)
             limits = {"score_threshold": score_threshold, "iou_threshold": iou_threshold, "limit": limit}
             truth = [data.boxes[data.rows(i)] for i in range(len(data))]
@@ -107,6 +107,6 @@ def bootstrap(
 def _remembers(model: nn.Module) -> bool:
     """Does a sampler of the model's recipe look at what is remembered?"""
     recipe = model.recipe
-    samplers = [recipe.proposals.sample, getattr(recipe.stages, "sample", None)]
+    samplers = [recipe.proposals.sample, *(stage.sample for stage in recipe.cascade)]
     parts = [part for s in samplers for part in (s, getattr(s, "negative", None))]
     return any(getattr(part, "remembers", False) for part in parts)

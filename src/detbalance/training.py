@@ -32,7 +32,7 @@ from .probes import Probe
 from .recipe import Recipe
 from .runs import Settings, build_model, claim, describe
 
-__all__ = ["learning_rate", "train"]
+__all__ = ["learning_rate", "on_gpu", "train"]
 
 PROBES = "probes.npz"
 
@@ -270,11 +270,11 @@ def _precision(name: str, device: str) -> dict[str, Any]:
     """Fabric's arguments for a precision."""
     if not name.endswith("-mixed"):
         return {"precision": name}
-    return {"plugins": _Autocast(name, "cuda" if _on_gpu(device) else "cpu")}
+    return {"plugins": _Autocast(name, "cuda" if on_gpu(device) else "cpu")}
 
 
 def _best_precision(device: str) -> str:
-    if _on_gpu(device):
+    if on_gpu(device):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
         return "32-true"
@@ -282,7 +282,8 @@ def _best_precision(device: str) -> str:
     return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
 
 
-def _on_gpu(device: str) -> bool:
+def on_gpu(device: str) -> bool:
+    """Does a device of that name mean a GPU here?"""
     return device in ("auto", "cuda", "gpu") and torch.cuda.is_available()
 
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..boxes import paired_iou
+from ..common import sum_over_ranks, world_size
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 
@@ -182,11 +182,7 @@ def best_iou(matrix: Tensor, candidates: int) -> Tensor:
 
 def mean_over_ranks(count: Tensor) -> Tensor:
     """A normaliser averaged over the processes of a distributed run, so that N processes equal one."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return count
-    total = count.detach().clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return sum_over_ranks(count) / world_size()
 
 
 def set_prior(bias: Tensor, prior: float | str, *, softmax: bool) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..losses._common import widen
+from ..common import widen
 from ..types import BACKGROUND, Target
 
 __all__ = ["centers", "inside", "nobody", "numbers", "predicted", "scores_of", "settle"]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..losses._common import widen
+from ..common import widen
 from ._common import centers
 
 __all__ = ["per_place", "spacing"]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..boxes import box_iou
-from ..losses._common import require
+from ..common import require
 from ..tables import slices
 from ..taxonomy import Imbalance
 from ..types import BACKGROUND, IGNORED, Target

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..losses._common import require
+from ..common import require
 from ..tables import largest, slices
 from ..taxonomy import Imbalance
 from ..types import BACKGROUND, Target

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..boxes import box_iou
-from ..losses._common import require
+from ..common import require
 from ..ranks import rank_within
 from ..tables import slices
 from ..taxonomy import Imbalance

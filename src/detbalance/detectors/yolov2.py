@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from ..common import widen, world_size
 from ..data.annotations import Annotations
 from .anchor_shapes import COCO_SHAPES, yolo_anchors
 from .darknet import YOLOv2Head, yolo_backbone
@@ -101,7 +102,7 @@ class YOLOv2(nn.Module):
             found = self.postprocess_detections(outputs, boxes, batch.image_sizes)
             return self.transform.postprocess(found, batch.image_sizes, sizes)
         losses = self.compute_loss(targets, outputs, boxes, batch.image_sizes, grid)
-        self.seen += len(images) * _processes()
+        self.seen += len(images) * world_size()
         return losses
 
     def predict(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor, tuple[int, int]]:
@@ -109,8 +110,7 @@ class YOLOv2(nn.Module):
 
         "bbox_regression" (B, N, 4) is the code of `region.encode`, "objectness" (B, N), "cls_logits" (B, N, K).
         """
-        rows = self.head(self.backbone(images))
-        rows = rows if rows.dtype == torch.float64 else rows.float()
+        rows = widen(self.head(self.backbone(images)))
         height, width = (side // self.stride for side in images.shape[-2:])
         outputs = {
             "bbox_regression": torch.cat((rows[..., :2].sigmoid(), rows[..., 2:4]), -1),
@@ -183,9 +183,3 @@ def _check_boxes(targets: list[dict[str, Tensor]] | None) -> None:
                 f"expected boxes with positive width and height but got {target['boxes'][bad[0, 0]].tolist()} in "
                 f"target {image}"
             )
-
-
-def _processes() -> int:
-    """Processes that train together: each sees as many images."""
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

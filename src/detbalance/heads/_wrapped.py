@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..common import widen
 from ..types import IGNORED
 
 __all__ = ["WrappedHead", "binary_loss", "flatten", "joint_logit", "start"]
@@ -67,8 +68,7 @@ def binary_loss(
     """Cross-entropy of object against background over all that is not ignored, or, with `ratio`, over the positives and
     so many times as many negatives of the same image, those of the highest loss."""
     with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.squeeze(-1)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = widen(logits.squeeze(-1))
         positive, trains = matched >= 0, matched != IGNORED
         loss = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
         if ratio is not None:

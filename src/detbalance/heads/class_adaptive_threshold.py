@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..losses._common import require, sum_over_ranks
+from ..common import require, sum_over_ranks
 from ..taxonomy import Imbalance
 from ..types import IGNORED
 from ._wrapped import WrappedHead

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..losses._common import require
+from ..common import require
 from ..taxonomy import Imbalance
 from ..types import BACKGROUND, IGNORED
 from ._wrapped import WrappedHead, binary_loss, flatten, joint_logit, start

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from ..losses._common import require
+from ..common import require
 from ._wrapped import start
 from .objectness_branch import ObjectnessBranch
 

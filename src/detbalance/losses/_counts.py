@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ._common import require
+from ..common import require
 
 
 class Counted(nn.Module):

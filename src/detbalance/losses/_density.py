@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._common import require, sum_over_ranks, world_size
+from ..common import require, sum_over_ranks, world_size
 
 
 class GradientDensity(nn.Module):

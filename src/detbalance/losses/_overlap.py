@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ._common import widen
+from ..common import widen
 
 _NOTHING = 1e-14
 """a smaller area, squared length or length is none"""

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ._common import require, sum_over_ranks, world_size
+from ..common import require, sum_over_ranks, world_size
 
 _CHUNK = 2**17
 """so many negatives are worked on at a time (32 times as many on a GPU): what is kept of each is its row and bucket"""

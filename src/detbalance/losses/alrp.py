@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._common import require, widen
 from ._ranking import Ramps, Ranking, check_delta, driven
 from .giou import GIoULoss
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import require, widen
 
 
 @dataclass(frozen=True, kw_only=True)

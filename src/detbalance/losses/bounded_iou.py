@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require
 from ..taxonomy import Imbalance
-from ._common import require
 from ._overlap import overlap, ratio
 
 

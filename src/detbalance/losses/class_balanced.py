@@ -9,8 +9,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import require, widen
 from .cross_entropy import CrossEntropyLoss
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..taxonomy import Imbalance
-from ._common import widen
 
 
 @dataclass(frozen=True, kw_only=True)

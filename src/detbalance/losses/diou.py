@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require
 from ..taxonomy import Imbalance
-from ._common import require
 from ._overlap import Overlap, aspect_angle, overlap, ratio
 
 

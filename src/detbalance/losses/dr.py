@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require, sum_over_ranks, widen, world_size
 from ..taxonomy import Imbalance
-from ._common import require, sum_over_ranks, widen, world_size
 
 
 @dataclass(frozen=True, kw_only=True)

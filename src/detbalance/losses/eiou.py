@@ -8,8 +8,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require
 from ..taxonomy import Imbalance
-from ._common import require
 from ._overlap import Overlap, overlap, ratio
 
 

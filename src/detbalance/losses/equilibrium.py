@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common import require, sum_over_ranks, widen
 from ..taxonomy import Imbalance
-from ._common import require, sum_over_ranks, widen
 from ._per_class import PerClass
 
 __all__ = ["EquilibriumLoss"]

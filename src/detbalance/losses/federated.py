@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require, sum_over_ranks, widen
 from ..taxonomy import Imbalance
-from ._common import require, sum_over_ranks, widen
 from ._counts import Counted
 from .cross_entropy import CrossEntropyLoss
 

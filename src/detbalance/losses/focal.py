@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import power, require, widen
+from ._power import power
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..boxes import box_iou, encode
+from ..common import require, sum_over_ranks, widen, world_size
 from ..tables import largest, slices
 from ..taxonomy import Imbalance
 from ..types import Samples, Target
-from ._common import require, sum_over_ranks, widen, world_size
 from .code import SmoothL1Loss
 
 _TINY = 1e-12

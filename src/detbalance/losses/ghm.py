@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import require, widen
 from ._density import GradientDensity
 
 _PAPER = "Li et al., Gradient Harmonized Single-stage Detector, AAAI 2019, arXiv:1811.05181"

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require
 from ..taxonomy import Imbalance
-from ._common import require
 from ._overlap import overlap
 
 _LEAST = 1e-6  # IoU below which the logarithm stays where it is

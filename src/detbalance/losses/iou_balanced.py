@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import boxes
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import require, widen
 from ._overlap import overlap
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..common import require, widen
 from ..taxonomy import Imbalance
-from ._common import require, widen
 from ._counts import Counted
 from .cross_entropy import CrossEntropyLoss
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..taxonomy import Imbalance
-from ._common import widen
 from ._missorted import Missorted
 from ._ranking import Ranking, check_delta, driven
 

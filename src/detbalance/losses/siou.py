@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import require
 from ..taxonomy import Imbalance
-from ._common import require
 from ._overlap import overlap, ratio
 
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..common import require, sum_over_ranks
 from ..taxonomy import Imbalance
-from ._common import require, sum_over_ranks
 from ._overlap import overlap, ratio
 
 

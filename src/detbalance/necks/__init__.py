@@ -2,7 +2,11 @@
 
 from .balanced_fpn import BalancedFPN
 from .bifpn import BiFPN
+from .feature_hierarchy import FeatureHierarchy
 from .fpn import FPN
 from .panet import PANet
+from .parallel_fpn import ParallelFPN
+from .reconfigured_fpn import ReconfiguredFPN
+from .stdn import STDN
 
-__all__ = ["FPN", "BalancedFPN", "BiFPN", "PANet"]
+__all__ = ["FPN", "STDN", "BalancedFPN", "BiFPN", "FeatureHierarchy", "PANet", "ParallelFPN", "ReconfiguredFPN"]

@@ -16,3 +16,17 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
         return F.adaptive_max_pool2d(x, size)
     return F.interpolate(x, size=size, mode="nearest")
+
+
+def fit(x: Tensor, size: Sequence[int]) -> Tensor:
+    """By nearest neighbour to a size that is almost its own: a stride of two rounds odd sizes up, a backbone may not."""
+    return x if x.shape[-2:] == torch.Size(size) else F.interpolate(x, size=size, mode="nearest")
+
+
+def blend(x: Tensor, size: Sequence[int]) -> Tensor:
+    """To a smaller size by the mean, to a larger one bilinearly; unchanged at the same size."""
+    if x.shape[-2:] == torch.Size(size):
+        return x
+    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
+        return F.adaptive_avg_pool2d(x, size)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

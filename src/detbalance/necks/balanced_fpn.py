@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..taxonomy import Imbalance
+from ._neck import convolution
 from ._resize import resize
 from .fpn import FPN
 from .nonlocal_block import NonLocal
@@ -51,7 +52,7 @@ class BalancedFPN(FPN):
         if refine_level is not None and refine_level < 0:
             raise ValueError(f"refine_level must be None, 0 or greater, but is {refine_level!r}")
         self.refine_level = refine_level
-        self.refine = NonLocal(out_channels) if refine == "nonlocal" else _convolution(out_channels)
+        self.refine = NonLocal(out_channels) if refine == "nonlocal" else convolution(out_channels, out_channels, 3)
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """The balanced pyramid of the backbone's maps."""
@@ -64,10 +65,3 @@ class BalancedFPN(FPN):
         mean = torch.stack([resize(m, size) for m in maps]).mean(0)
         shared = self.refine(mean)
         return OrderedDict((name, m + resize(shared, m.shape[-2:])) for name, m in pyramid.items())
-
-
-def _convolution(channels: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, channels, 3, padding=1)
-    nn.init.kaiming_uniform_(layer.weight, a=1)  # as the pyramid's own layers
-    nn.init.zeros_(layer.bias)
-    return layer

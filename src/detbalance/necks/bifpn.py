@@ -12,6 +12,7 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..taxonomy import Imbalance
+from ._neck import extra_names
 from ._resize import resize
 
 
@@ -51,7 +52,7 @@ class BiFPN(nn.Module):
             for c in in_channels
         )
         self.extra_blocks = extra_blocks
-        levels = len(in_channels) + _count_extra(extra_blocks, in_channels, out_channels)
+        levels = len(in_channels) + len(extra_names(extra_blocks, in_channels, out_channels))
         self.cells = nn.Sequential(*(_Cell(levels, out_channels) for _ in range(repeats)))
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,13 +104,3 @@ class _Merge(nn.Module):
         weight = self.weight.relu()
         weight = weight / (weight.sum() + 1e-4)
         return self.convolution(sum(w * resize(m, maps[0].shape[-2:]) for w, m in zip(weight, maps)))
-
-
-def _count_extra(block: ExtraFPNBlock | None, in_channels: Sequence[int], out_channels: int) -> int:
-    """How many levels an extra block adds: it is tried on small maps, for it may be the user's own."""
-    if block is None:
-        return 0
-    with torch.no_grad():
-        maps = [torch.zeros(1, out_channels, 4, 4) for _ in in_channels]
-        inputs = [torch.zeros(1, c, 4, 4) for c in in_channels]
-        return len(block(maps, inputs, [str(i) for i in range(len(maps))])[0]) - len(in_channels)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..taxonomy import Imbalance
+from ._neck import convolution, top_down
+from ._resize import fit
 from .fpn import FPN
 
 
@@ -38,32 +40,18 @@ class PANet(FPN):
     def __init__(self, in_channels: Sequence[int], out_channels: int, *, extra_blocks: ExtraFPNBlock | None = None):
         super().__init__(in_channels, out_channels, extra_blocks=extra_blocks)
         steps = len(in_channels) - 1
-        self.down = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, 2, 1) for _ in range(steps))
-        self.merge = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, 1, 1) for _ in range(steps))
-        for layer in (*self.down, *self.merge):
-            nn.init.kaiming_uniform_(layer.weight, a=1)  # as the pyramid's own layers
-            nn.init.zeros_(layer.bias)
+        self.down = nn.ModuleList(convolution(out_channels, out_channels, 3, stride=2) for _ in range(steps))
+        self.merge = nn.ModuleList(convolution(out_channels, out_channels, 3) for _ in range(steps))
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pyramid of the backbone's maps after both paths."""
         names, inputs = list(x), list(x.values())
-        pyramid = self._top_down(inputs)
+        inner = top_down([block(m) for block, m in zip(self.inner_blocks, inputs)])
+        pyramid = [block(m) for block, m in zip(self.layer_blocks, inner)]
         maps = pyramid[:1]
         for down, merge, level in zip(self.down, self.merge, pyramid[1:]):
-            lower = _fit(F.relu(down(maps[-1])), level)
+            lower = fit(F.relu(down(maps[-1])), level.shape[-2:])
             maps.append(F.relu(merge(level + lower)))
         if self.extra_blocks is not None:
             maps, names = self.extra_blocks(maps, inputs, names)
         return OrderedDict(zip(names, maps))
-
-    def _top_down(self, inputs: list[Tensor]) -> list[Tensor]:
-        """torchvision's pyramid without its extra levels."""
-        inner = [block(x) for block, x in zip(self.inner_blocks, inputs)]
-        for i in reversed(range(len(inner) - 1)):
-            inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
-        return [block(x) for block, x in zip(self.layer_blocks, inner)]
-
-
-def _fit(x: Tensor, like: Tensor) -> Tensor:
-    """A stride-2 map rounds odd sizes up; where the backbone rounded down, nearest neighbour evens that out."""
-    return x if x.shape[-2:] == like.shape[-2:] else F.interpolate(x, size=like.shape[-2:], mode="nearest")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..losses._common import sum_over_ranks, world_size
+from ..common import sum_over_ranks, world_size
 
 PLACES = 16
 """most tasks: state is of fixed size, since it must be there before the optimizer and the first losses are"""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..losses._common import require
+from ..common import require
 from ..taxonomy import Imbalance
 from ._tasks import PLACES, Tasks, gradient_norms, learning, shared_parameters, values_of, weighed
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..losses._common import require, sum_over_ranks
+from ..common import require, sum_over_ranks
 from ..taxonomy import Imbalance
 
 __all__ = ["GuidedLoss"]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..boxes import paired_iou
-from ..losses._common import require, sum_over_ranks
+from ..common import require, sum_over_ranks
 from ..taxonomy import Imbalance
 from ._tasks import PLACES, Tasks, values_of, weighed
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..losses._common import sum_over_ranks, world_size
+from ..common import sum_over_ranks, world_size
 from ..taxonomy import Imbalance
 
 _NOTHING = 1e-6

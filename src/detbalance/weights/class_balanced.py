@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..losses._counts import Counted
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import full_precision
 
 __all__ = ["ClassBalancedWeights"]
 
@@ -73,7 +73,7 @@ class ClassBalancedWeights(Counted):
     @torch.no_grad()
     def forward(self, samples: Samples) -> Float[Tensor, " S"]:
         """The factor of each row."""
-        table = self.table().to(full_precision(samples.norm).dtype)
+        table = self.table().to(widen(samples.norm).dtype)
         if len(samples.labels) and int(samples.labels.max()) >= len(table):
             raise ValueError(f"counts are those of {len(table) - 1} classes, but there is label {samples.labels.max()}")
         return table[samples.labels]

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import full_precision
 
 __all__ = ["ConstantWeights"]
 
@@ -50,4 +50,4 @@ class ConstantWeights:
                 raise ValueError(f"{name} must be 0 or more, and finite, got {getattr(self, name)!r}")
 
     def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
-        return torch.where(samples.positive, self.foreground, self.background).to(full_precision(samples.norm).dtype)
+        return torch.where(samples.positive, self.foreground, self.background).to(widen(samples.norm).dtype)

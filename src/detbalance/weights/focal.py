@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import full_precision
 
 __all__ = ["FocalWeights"]
 
@@ -52,7 +52,7 @@ class FocalWeights:
 
     @torch.no_grad()
     def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
-        logits = full_precision(samples.logits)
+        logits = widen(samples.logits)
         column = samples.labels.clamp(max=max(0, logits.shape[1] - 1))[:, None]
         if samples.softmax:
             miss = logits.softmax(-1).scatter(1, column, 0.0).sum(1)  # 1 - p would round small misses away

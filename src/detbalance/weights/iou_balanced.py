@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..boxes import paired_iou
+from ..common import widen
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import full_precision, predicted_boxes
+from ._present import predicted_boxes
 
 __all__ = ["IoUBalancedWeights"]
 
@@ -53,7 +54,7 @@ class IoUBalancedWeights:
 
     @torch.no_grad()
     def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
-        loss = full_precision(samples.norm if samples.loss is None else samples.norm * samples.loss())
+        loss = widen(samples.norm if samples.loss is None else samples.norm * samples.loss())
         rows = samples.positive.nonzero().squeeze(1)
         weight = paired_iou(predicted_boxes(samples, rows), samples.truth[rows]).to(loss.dtype) ** self.power
         scale = loss[rows].sum() / (weight * loss[rows]).sum()

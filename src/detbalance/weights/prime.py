@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..boxes import paired_iou
+from ..common import widen
 from ..ranks import foreground_score, hierarchical_rank, nms_match
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import class_scores, full_precision, predicted_boxes
+from ._present import class_scores, predicted_boxes
 
 __all__ = ["PrimeSampleWeights"]
 
@@ -80,7 +81,7 @@ class PrimeSampleWeights:
 
     @torch.no_grad()
     def __call__(self, samples: Samples) -> Float[Tensor, " S"]:
-        loss = full_precision(samples.norm if samples.loss is None else samples.norm * samples.loss())
+        loss = widen(samples.norm if samples.loss is None else samples.norm * samples.loss())
         weights = torch.ones_like(loss)
         if self.positive:
             rows = samples.positive.nonzero().squeeze(1)

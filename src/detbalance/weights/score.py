@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common import widen
 from ..taxonomy import Imbalance
 from ..types import Samples
-from ._present import class_scores, full_precision
+from ._present import class_scores
 
 __all__ = ["ScoreWeights"]
 
@@ -52,4 +53,4 @@ class ScoreWeights:
         # Scores that are all 0 weigh alike.
         total = score.sum()
         weight = torch.where(total > 0, score * (len(rows) / total), 1.0)
-        return torch.ones_like(full_precision(samples.norm)).index_copy_(0, rows, weight.to(samples.norm.dtype))
+        return torch.ones_like(widen(samples.norm)).index_copy_(0, rows, weight.to(samples.norm.dtype))

@@ -1,10 +1,12 @@
-"""What losses share: checked settings, float32 at least, powers with a bounded slope, sums over processes."""
+"""What the methods of all folders share: checked settings, float32 at least, sums over processes."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+__all__ = ["require", "sum_over_ranks", "widen", "world_size"]
 
 
 def require(condition: bool, name: str, allowed: str, value: object) -> None:
@@ -16,11 +18,6 @@ def require(condition: bool, name: str, allowed: str, value: object) -> None:
 def widen(tensor: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float64 stays, so that gradients can be checked."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def power(base: Tensor, exponent: float) -> Tensor:
-    """base^exponent of a base in [0, inf). Below exponent 1 its slope has no bound at 0, so it is cut off there."""
-    return base.clamp(min=1e-12) ** exponent if exponent < 1 else base**exponent
 
 
 def world_size() -> int:
