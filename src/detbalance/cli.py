@@ -77,7 +77,10 @@ Precision = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that load images; 0 keeps them in memory.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of each recipe, with seeds 0, 1, ...")]
-Recipes = Annotated[str, typer.Option(help="Names (see `detbalance methods`) or file.py:function, with commas.")]
+Recipes = Annotated[
+    str,
+    typer.Option(help="Names (see `detbalance methods`), several put together as a+b, or file.py:function; commas."),
+]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images, if it cannot be found.")]
 
 
@@ -308,6 +311,9 @@ def evaluate(
 def compare(
     dataset: Dataset,
     recipes: Recipes = "baseline,libra,pisa",
+    ablate: Annotated[
+        str, typer.Option(help="Instead of --recipes: one of several parts, whole, without each part, and each alone.")
+    ] = "",
     seeds: Seeds = 3,
     detector: DetectorOption = Detector.retinanet,
     size: SizeOption = Size.nano,
@@ -331,7 +337,8 @@ def compare(
     settings = _settings(detector.value, size.value, image_size, epochs, batch_size, lr)
     folder = out or _folder(dataset, detector, size)
     options = {"device": device, "precision": precision, "workers": workers, "edges": _edges(edges)}
-    _compare(data, recipes.split(","), seeds, settings, folder, folder / "report.html", **options)
+    chosen = _ablation(ablate, settings) if ablate else recipes.split(",")
+    _compare(data, chosen, seeds, settings, folder, folder / "report.html", **options)
 
 
 @app.command(name="make-data")
@@ -498,11 +505,25 @@ def _prescribed(found: Any, settings: Settings) -> list[str]:
     """The baseline and the two remedies that rank highest and that the detector takes."""
     from .recipes import kinds
 
-    kind = {"ssd": "ssd", "yolov2": "yolo", "faster_rcnn": "rcnn"}.get(settings.detector, "dense")
+    kind = _kind(settings)
     ranked = dict.fromkeys(remedy.recipe for remedy in found.prescription.remedies)
     ranked = [name for name in ranked if name != "baseline" and kind in kinds(name)]
     usual = [name for name in ("libra", "pisa", "focal") if kind in kinds(name)]
     return ["baseline", *(ranked or usual)[:2]]
+
+
+def _kind(settings: Settings) -> str:
+    from .adapters import kind_of
+    from .detectors import build
+
+    return kind_of(build(settings.detector, classes=1))
+
+
+def _ablation(name: str, settings: Settings) -> list[str]:
+    from .combination import ablation
+    from .recipes import parts
+
+    return ablation(name, parts(name, _kind(settings)))
 
 
 def _compare(

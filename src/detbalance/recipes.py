@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
+from .combination import combine, terms
 from .heads import ClassAdaptiveThreshold, ObjectnessBranch, ObjectnessModule, ResidualObjectness
 from .image_sampling import (
     BalancedBatches,
@@ -90,9 +91,12 @@ from .weights import (
     ScoreWeights,
 )
 
-__all__ = ["get", "kinds", "names"]
+__all__ = ["COMBINED", "get", "kinds", "names", "parts"]
 
 KINDS = ("dense", "ssd", "yolo", "rcnn")
+
+COMBINED: dict[str, dict[str, tuple[str, ...]]] = {}
+"""Of each recipe that is put together from others, its parts in each kind of detector."""
 
 
 def baseline(kind: str) -> Recipe:
@@ -580,18 +584,49 @@ def kinds(name: str) -> tuple[str, ...]:
 
 
 def get(name: str, kind: str) -> Recipe:
-    """A recipe by name, or by `file.py:function` for one of your own.
+    """A recipe by name, `file.py:function` for one of your own, or several put together: `a+b`; `c-a` is `c` without
+    its part `a`.
 
-    Raises ValueError for a name that is none of them, listing those there are.
+    Raises ValueError for a name that is none of them, listing those there are; for recipes that fill the same slot.
 
     >>> get("focal", "dense").stages.cls_loss
     FocalLoss(gamma=2.0, alpha=0.25, softmax=False)
+    >>> get("focal+balanced_l1", "dense").stages.box_loss
+    BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11)
     """
+    chosen = parts(name, kind)
+    if chosen == (name,):
+        return _named(name, kind)
+    return combine(name, *(_named(part, kind) for part in chosen))
+
+
+def parts(name: str, kind: str) -> tuple[str, ...]:
+    """The names that a recipe is put together from; itself alone, where it is one method.
+
+    >>> parts("focal+balanced_l1", "dense")
+    ('focal', 'balanced_l1')
+    """
+    chosen: list[str] = []
+    for added, part in terms(name):
+        if added:
+            chosen += COMBINED.get(part, {}).get(kind, (part,))
+        elif part in chosen:
+            chosen.remove(part)
+        else:
+            raise ValueError(f"{part!r} is no part of {name.partition('-')[0]!r}, which has {', '.join(chosen)}")
+    if not chosen:
+        raise ValueError(f"nothing is left of recipe {name!r}")
+    return tuple(chosen)
+
+
+def _named(name: str, kind: str) -> Recipe:
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), function, kind)
     if name not in names():
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(names())}, and `file.py:function` for your own")
+        raise ValueError(
+            f"no recipe {name!r}; there are {', '.join(names())}, `file.py:function` for your own, `a+b` for several"
+        )
     return globals()[name](kind)
 
 
