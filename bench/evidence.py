@@ -60,12 +60,11 @@ FRCNN = Settings(detector="faster_rcnn")
 BACKGROUND = {
     "sampling": (
         "Which anchors train.",
-        "cross_entropy random_sampling ohem hard_negatives iou_lower_bound overlap_sampling semi_hard lrm "
-        "libra_sampling",
+        "random_sampling ohem hard_negatives iou_lower_bound overlap_sampling semi_hard lrm",
     ),
     "weights": (
         "How much each anchor counts.",
-        "constant_weights ghm quality_focal varifocal iou_balanced_loss pisa",
+        "constant_weights ghm quality_focal varifocal iou_balanced_loss",
     ),
     "heads": (
         "Objectness beside the classes, and training without sampling.",
