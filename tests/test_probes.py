@@ -160,7 +160,7 @@ def test_positives_before_and_after_regression(detector):
     assert record["probe.outlier_gradient"] == pytest.approx(owned, rel=1e-5)
 
 
-@pytest.mark.parametrize("detector", ["retinanet", "fcos", "ssd", "yolov2", "faster_rcnn"])
+@pytest.mark.parametrize("detector", ["retinanet", "fcos", "ssd", "yolov2", "faster_rcnn", "cascade_rcnn"])
 def test_the_training_is_the_same_with_and_without(detector):
     found = []
     for probed in (False, True):

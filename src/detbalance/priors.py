@@ -54,7 +54,7 @@ def set_from_data(model: nn.Module, annotations: Annotations) -> dict[str, float
     by IoU.
     """
     recipe, found = model.recipe, {}
-    asked = {"proposals": recipe.proposals.prior == "data", "stages": getattr(recipe.stages, "prior", None) == "data"}
+    asked = {"proposals": recipe.proposals.prior == "data", "stages": any(s.prior == "data" for s in recipe.cascade)}
     if asked["stages"]:
         if not isinstance(model, RetinaNet):
             raise ValueError(f"recipe {recipe.name!r}: prior 'data' of stages needs RetinaNet's anchors")

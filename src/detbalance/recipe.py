@@ -38,6 +38,8 @@ class Stage:
     which `train` calls)"""
     score_threshold: float | None = None
     """scores below it are no detections"""
+    code_weights: tuple[float, float, float, float] | None = None
+    """factors of the box code (dx, dy, log w, log h); region head alone"""
 
     def __post_init__(self) -> None:
         for name in ("prior", "score_threshold"):
@@ -48,6 +50,9 @@ class Stage:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"expected {name} of 0 or more but got {value}")
+        weights = self.code_weights
+        if weights is not None and not (len(weights) == 4 and all(0 < w < float("inf") for w in weights)):
+            raise ValueError(f"expected code_weights of four positive numbers but got {weights!r}")
 
     @property
     def empty(self) -> bool:
@@ -81,6 +86,19 @@ class Recipe:
     """dict of losses -> dict of losses (objectives)"""
     learning_rate: float | None = None
     """factor on the learning rate, for methods whose paper changes it"""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stages, tuple) and not self.stages:
+            raise ValueError("expected a Stage, or a tuple of one or more, but got stages=()")
+
+    @property
+    def cascade(self) -> tuple[Stage, ...]:
+        """The stages of the head, one or more.
+
+        >>> Recipe(name="a").cascade
+        (Stage(),)
+        """
+        return self.stages if isinstance(self.stages, tuple) else (self.stages,)
 
     def __repr__(self) -> str:
         """Only what differs from the default, so that a run folder's settings can be read."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from .assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
 from .combination import combine, terms
+from .detectors.cascade_rcnn import STAGES
 from .heads import ClassAdaptiveThreshold, ObjectnessBranch, ObjectnessModule, ResidualObjectness
 from .image_sampling import (
     BalancedBatches,
@@ -556,6 +557,13 @@ def iou_uniform(kind: str) -> Recipe:
     """Jittered objects, evenly over IoUs, among the proposals of the region head; two stages only."""
     _two_stages("iou_uniform", kind)
     return Recipe(name="iou_uniform", stages=Stage(box_generator=IoUUniformJitter()))
+
+
+def cascade(kind: str) -> Recipe:
+    """Cascade R-CNN (Cai and Vasconcelos 2018): three region heads in a row, each stricter about what an object is and
+    each fed with the boxes of the one before; two stages only. `cascade_rcnn` is the detector that has them unasked."""
+    _two_stages("cascade", kind)
+    return Recipe(name="cascade", stages=STAGES)
 
 
 def names() -> list[str]:

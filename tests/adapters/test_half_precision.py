@@ -23,6 +23,7 @@ def tensors(value):
     [
         ("retinanet", "anchor_generator", ["head"]),
         ("faster_rcnn", "rpn.anchor_generator", ["rpn.head", "rpn", "roi_heads.box_predictor"]),
+        ("cascade_rcnn", "rpn.anchor_generator", ["roi_heads.box_predictor", "roi_heads.later.1.box_predictor"]),
     ],
 )
 def test_places_are_exact(detector, generator, outputs):

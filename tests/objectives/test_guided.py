@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detbalance.objectives import GuidedLoss
+from detbalance.objectives import GuidedLoss, SelfBalancing, UncertaintyWeighting
 
 PAIRS = [
     ("classification", "bbox_regression"),
@@ -54,3 +54,15 @@ def test_a_class_loss_of_zero():
 def test_refuses(weight):
     with pytest.raises(ValueError, match="weight"):
         GuidedLoss(weight=weight)
+
+
+def test_the_stages_of_a_cascade_are_guided_one_by_one():
+    losses = {name: torch.tensor(float(i + 1)) for i, name in enumerate(name for pair in PAIRS[1:] for name in pair)}
+    losses |= {"loss_classifier_2": torch.tensor(9.0), "loss_box_reg_2": torch.tensor(7.0)}
+    guided = GuidedLoss()(losses)
+    assert guided["loss_classifier"] == losses["loss_box_reg"]
+    assert guided["loss_classifier_2"] == losses["loss_box_reg_2"]
+    assert SelfBalancing()(losses)["loss_box_reg_2"] == 9
+    plain, cascade = (UncertaintyWeighting()({name: torch.tensor(8.0)}) for name in ("loss_box_reg", "loss_box_reg_2"))
+    assert plain["loss_box_reg"] == cascade["loss_box_reg_2"]
+    assert plain["regularisation"] == cascade["regularisation"] != 0

@@ -117,7 +117,7 @@ _SLOTS = {
     "dense": "images, augment, neck, head (RetinaNet alone), stages (one Stage), objective",
     "ssd": "images, augment, stages (one Stage), objective",
     "yolo": "images, augment, stages (one Stage), objective",
-    "rcnn": "images, augment, neck, proposals, stages (one Stage), objective",
+    "rcnn": "images, augment, neck, proposals, stages (one Stage, or several as a tuple), objective",
 }
 
 
@@ -126,12 +126,14 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
     lacking = []
     if kind != "rcnn" and not recipe.proposals.empty:
         lacking.append("proposals (a one-stage detector has no proposal network)")
-    if not isinstance(recipe.stages, Stage):
+    stages = recipe.cascade
+    if kind != "rcnn" and not isinstance(recipe.stages, Stage):
         lacking.append("stages as a tuple (a cascade)")
-    stages = recipe.stages if isinstance(recipe.stages, tuple) else (recipe.stages,)
     if recipe.proposals.box_generator is not None or (kind != "rcnn" and any(s.box_generator for s in stages)):
         lacking.append("box_generator (the region head of a two-stage detector alone has it)")
     elsewhere = (recipe.proposals, *(() if kind == "rcnn" else stages))
+    if any(stage.code_weights is not None for stage in elsewhere):
+        lacking.append("code_weights (the region head of a two-stage detector alone has it)")
     if any(hasattr(stage.cls_loss, "at_inference") for stage in elsewhere):
         lacking.append("scores of its own for a cls_loss (the region head of a two-stage detector alone has it)")
     if recipe.head is not None and not isinstance(model, RetinaNet):

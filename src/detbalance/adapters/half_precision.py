@@ -22,7 +22,7 @@ def keep_places_exact(model: nn.Module) -> None:
         last = name.rpartition(".")[2]
         if last == "anchor_generator":
             module.register_forward_pre_hook(_shapes_in_float32)
-        elif name in ("head", "rpn.head", "roi_heads.box_predictor"):
+        elif last == "box_predictor" or name in ("head", "rpn.head"):
             module.register_forward_hook(_output_in_float32)
 
 

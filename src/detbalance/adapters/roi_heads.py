@@ -11,6 +11,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image
 
@@ -33,15 +34,23 @@ class BalancedRoIHeads(RoIHeads):
     treatment: StageLoss
 
     @classmethod
-    def of(cls, old: RoIHeads, stage: Stage, generator: torch.Generator | None) -> BalancedRoIHeads:
+    def of(
+        cls,
+        old: RoIHeads,
+        stage: Stage,
+        generator: torch.Generator | None,
+        names: tuple[str, str] = ("loss_classifier", "loss_box_reg"),
+    ) -> BalancedRoIHeads:
         """Built from the old head's fields: same parameters, same state_dict keys."""
         new = subclassed(old, cls)
+        if stage.code_weights is not None:
+            new.box_coder = BoxCoder(tuple(map(float, stage.code_weights)))
         new.treatment = StageLoss(
             stage,
             cls_loss=_softmax,
             box_loss=smooth_l1,
             softmax=True,
-            names=("loss_classifier", "loss_box_reg"),
+            names=names,
             generator=generator,
             own_sampler=old.fg_bg_sampler,
         )
@@ -51,18 +60,24 @@ class BalancedRoIHeads(RoIHeads):
         """As torchvision's, with the box losses of the stage in training."""
         if not self.training:
             return self._detect(features, proposals, image_shapes)
+        losses, samples, _ = self._train(features, proposals, image_shapes, targets)
+        return [], {**self.treatment(samples), **losses}
+
+    def _train(self, features, proposals, image_shapes, targets) -> tuple[dict[str, Tensor], Samples, Tensor]:
+        """The losses of masks and keypoints, the table of the boxes that train, and which of them are ground truths."""
         predictions: list[tuple[Tensor, Tensor]] = []
         self._inputs = features, image_shapes
         handle = self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append(output))
         try:
-            result, losses = super().forward(features, proposals, image_shapes, targets)
+            _, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
             handle.remove()
             del self._inputs
         chosen = self.__dict__.pop("_chosen")
+        added = torch.cat(chosen.pop("added"))
         logits, regression = predictions[-1]
         del losses["loss_classifier"], losses["loss_box_reg"]
-        return result, {**self.treatment(self._table(logits, regression, **chosen)), **losses}
+        return losses, self._table(logits, regression, **chosen), added
 
     def _detect(self, features, proposals, image_shapes):
         """As torchvision's; a class loss may have scores of its own, other than a softmax over the columns."""
@@ -75,6 +90,19 @@ class BalancedRoIHeads(RoIHeads):
         finally:
             handle.remove()
 
+    def log_scores(self, logits: Tensor) -> Tensor:
+        """(N, C) the logarithms of the probabilities at which boxes are detected."""
+        rescore = getattr(self.treatment.cls_loss, "at_inference", None)
+        return (logits if rescore is None else rescore(logits)).log_softmax(-1)
+
+    def regress(self, features, proposals, image_shapes) -> list[Tensor]:
+        """The proposals' boxes, for the class that each resembles most, cut off at the borders of their image."""
+        pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
+        logits, regression = self.box_predictor(pooled)
+        deltas = _of_class(regression, self.log_scores(logits)[:, 1:].argmax(1) + 1)
+        boxes = self.box_coder.decode_single(deltas, torch.cat(proposals)).split([len(p) for p in proposals])
+        return [clip_boxes_to_image(b, shape) for b, shape in zip(boxes, image_shapes)]
+
     def select_training_samples(self, proposals, targets):
         """torchvision's steps (add the ground truths, assign, sample, encode) with the stage's assigner and sampler.
 
@@ -83,6 +111,7 @@ class BalancedRoIHeads(RoIHeads):
         self.check_targets(targets)
         dtype = proposals[0].dtype
         truths = [t["boxes"].to(dtype) for t in targets]
+        first = [len(boxes) for boxes in proposals]
         proposals = self.add_gt_proposals(proposals, truths)
         own = [len(boxes) for boxes in proposals]
         if self.treatment.box_generator is not None:
@@ -108,6 +137,7 @@ class BalancedRoIHeads(RoIHeads):
             "codes": codes,
             "truth": [truth_of(m, t) for m, t in zip(matched, truths)],
             "iou": [i[rows] for i, rows in zip(iou, chosen)],
+            "added": [(rows >= a) & (rows < b) for rows, a, b in zip(chosen, first, own)],
         }
         return proposals, [m.clamp(min=0) for m in matched], labels, codes
 
@@ -149,13 +179,9 @@ class BalancedRoIHeads(RoIHeads):
 
     def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou) -> Samples:
         label = torch.cat(labels)
-        regression = regression.reshape(len(label), regression.shape[1] // 4, 4)
-        if regression.shape[1] > 1:
-            # Background rows are shown the box of the class that they resemble most.
-            column = torch.where(label > 0, label, logits.detach()[:, 1:].argmax(1) + 1)
-            deltas = regression[torch.arange(len(label), device=label.device), column]
-        else:
-            deltas = regression[:, 0]
+        # Background rows are shown the box of the class that they resemble most.
+        column = torch.where(label > 0, label, logits.detach()[:, 1:].argmax(1) + 1)
+        deltas = _of_class(regression, column)
         image = torch.cat([torch.full_like(m, i) for i, m in enumerate(matched)])
         return Samples(
             logits=logits,
@@ -178,6 +204,12 @@ class BalancedRoIHeads(RoIHeads):
         if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
             return pool.map_levels(boxes)
         return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)
+
+
+def _of_class(regression: Tensor, column: Tensor) -> Tensor:
+    """(N, 4) the box code of one class of each row; of the only one there is, if all classes share it."""
+    table = regression.reshape(len(column), regression.shape[1] // 4, 4)
+    return table[torch.arange(len(column), device=column.device), column] if table.shape[1] > 1 else table[:, 0]
 
 
 def _ignore_positives(matched: Tensor, count: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from .backbone import SIZES
+from .cascade_rcnn import build_cascade_rcnn
 from .faster_rcnn import build_faster_rcnn
 from .fcos import build_fcos
 from .retinanet import build_retinanet
@@ -15,6 +16,7 @@ __all__ = [
     "DETECTORS",
     "SIZES",
     "build",
+    "build_cascade_rcnn",
     "build_faster_rcnn",
     "build_fcos",
     "build_retinanet",
@@ -28,6 +30,7 @@ DETECTORS = {
     "ssd": build_ssd,
     "yolov2": build_yolov2,
     "faster_rcnn": build_faster_rcnn,
+    "cascade_rcnn": build_cascade_rcnn,
 }
 
 
@@ -42,7 +45,8 @@ def build(
     """A detector by name.
 
     Args:
-        name: one of `DETECTORS`: "retinanet", "fcos", "ssd", "yolov2" or "faster_rcnn".
+        name: one of `DETECTORS`: "retinanet", "fcos", "ssd", "yolov2", "faster_rcnn" or
+            "cascade_rcnn".
         classes: number of object classes, the background not counted.
         size: "nano" (about 1 million parameters, for two CPU cores), "small" (ResNet-18), "base" (-50), "large" (-101).
         image_size: height and width that images are scaled into, keeping their shape (SSD: stretched to).

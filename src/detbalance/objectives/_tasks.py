@@ -38,6 +38,13 @@ class Tasks(nn.Module):
         self.names = bytes(state.tolist()).decode().split("\n") if len(state) else []
 
 
+def present_pairs(pairs: Iterable[tuple[str, str]], losses: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """The pairs of names whose losses are both there, in each stage of a cascade (whose names end in _2, _3, ...)."""
+    ends = ("", *(f"_{stage}" for stage in range(2, len(losses) + 1)))
+    found = [(first + end, second + end) for first, second in pairs for end in ends]
+    return [pair for pair in found if all(name in losses for name in pair)]
+
+
 def values_of(losses: dict[str, Tensor]) -> Tensor:
     """(T,) the present losses of all processes, without gradient."""
     return sum_over_ranks(torch.stack([loss.detach().float() for loss in losses.values()])) / world_size()

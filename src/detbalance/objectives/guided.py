@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..common import require, sum_over_ranks
 from ..taxonomy import Imbalance
+from ._tasks import present_pairs
 
 __all__ = ["GuidedLoss"]
 
@@ -57,9 +58,8 @@ class GuidedLoss:
 
     def __call__(self, losses: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
         guided = dict(losses)
-        for name, guide in _PAIRS:
-            if name in losses and guide in losses:
-                guided[name] = losses[name] * self._factor(losses[name], losses[guide])
+        for name, guide in present_pairs(_PAIRS, losses):
+            guided[name] = losses[name] * self._factor(losses[name], losses[guide])
         return guided
 
     def _factor(self, loss: Tensor, guide: Tensor) -> Tensor:

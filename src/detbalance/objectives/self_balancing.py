@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..common import sum_over_ranks, world_size
 from ..taxonomy import Imbalance
+from ._tasks import present_pairs
 
 _NOTHING = 1e-6
 
@@ -44,9 +45,8 @@ class SelfBalancing:
 
     def __call__(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         balanced = dict(losses)
-        for task, box in self.pairs:
-            if task in losses and box in losses:
-                present = torch.stack((losses[task].detach(), losses[box].detach()))
-                task_value, box_value = sum_over_ranks(present) / world_size()
-                balanced[box] = losses[box] * (task_value / box_value.clamp(min=_NOTHING))
+        for task, box in present_pairs(self.pairs, losses):
+            present = torch.stack((losses[task].detach(), losses[box].detach()))
+            task_value, box_value = sum_over_ranks(present) / world_size()
+            balanced[box] = losses[box] * (task_value / box_value.clamp(min=_NOTHING))
         return balanced

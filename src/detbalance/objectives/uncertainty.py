@@ -58,7 +58,8 @@ class UncertaintyWeighting(Tasks):
             return {}
         free = self.log_variance[self.places(losses)]
         # A task of regression starts at sigma^2 = 1/2, where its weight 1 / (2 sigma^2) is 1.
-        start = free.new_tensor([-math.log(2.0) if name in self.regression else 0.0 for name in losses])
+        kinds = [name.rstrip("_0123456789") for name in losses]  # the stages of a cascade are numbered
+        start = free.new_tensor([-math.log(2.0) if kind in self.regression else 0.0 for kind in kinds])
         variance = (free + start).clamp(min=math.log(self.floor), max=-math.log(self.floor))
         weights = torch.exp(start - variance)
         out = {name: loss * w for (name, loss), w in zip(losses.items(), weights)}
