@@ -38,6 +38,7 @@ class Detector(str, Enum):
     ssd = "ssd"
     yolov2 = "yolov2"
     faster_rcnn = "faster_rcnn"
+    cascade_rcnn = "cascade_rcnn"
 
 
 class Size(str, Enum):
