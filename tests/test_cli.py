@@ -105,6 +105,22 @@ def test_make_data(detbalance, tmp_path):
     assert json.loads((tmp_path / "made" / "train.json").read_text())["images"]
 
 
+def test_loss_landscape(detbalance, tmp_path):
+    command = ("loss-landscape", "L2Loss", "BalancedL1Loss(gamma=2.0)", "--points", 5)
+    simulation = ("--simulate", "--starts", 1, "--iterations", 3)
+    status, out, err = detbalance(*command, *simulation, "--html", "page.html", "--png", "picture.png")
+    assert (status, err) == (0, "")
+    assert "L2Loss: error" in out
+    assert "BalancedL1Loss(gamma=2.0)" in (tmp_path / "page.html").read_text()
+    assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    status, _, err = detbalance("loss-landscape", "FocaLoss")
+    assert status == 2
+    assert "did you mean FocalLoss?" in err
+    status, _, err = detbalance("loss-landscape", "FocalLoss", "--simulate")
+    assert status == 2
+    assert "--simulate needs a box loss" in err
+
+
 def test_methods(detbalance):
     status, out, _ = detbalance("methods")
     assert status == 0

@@ -342,6 +342,46 @@ def compare(
     _compare(data, chosen, seeds, settings, folder, folder / "report.html", **options)
 
 
+@app.command(name="loss-landscape", epilog="Example: `detbalance loss-landscape L2Loss BalancedL1Loss --png a.png`")
+def loss_landscape(
+    losses: Annotated[list[str], typer.Argument(help="Names, or 'Name(setting=1)'.", metavar="NAME...")],
+    html: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("landscape.html"),
+    png: Annotated[Path | None, typer.Option(help="Where a picture goes.")] = None,
+    points: Annotated[int, typer.Option(min=2, help="Points of a curve.")] = 121,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Also regress boxes by gradient descent under each box loss.")
+    ] = False,
+    starts: Annotated[int, typer.Option(min=1, help="Places the boxes start from, 343 each; the paper: 5000.")] = 100,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the simulation.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the places.")] = 0,
+) -> None:
+    """Draw value and gradient of losses side by side, over score, error, IoU, shift, scale and aspect."""
+    from . import report
+    from .landscape import find, views
+    from .simulation import simulate as descend
+
+    found = find(losses)
+    if simulate and not any(hasattr(loss, "space") for loss in found.values()):
+        raise ValueError(f"--simulate needs a box loss, and {', '.join(found)} is none")
+    console = _console()
+    with _bar(console) as step:
+        drawn = views(found, points=points, progress=lambda done, total: step("drawing", done, total, ""))
+        descents = None
+        if simulate:
+            descents = descend(
+                found, points=starts, iterations=iterations, seed=seed,
+                progress=lambda done, total: step("simulating", done, total, ""),
+            )  # fmt: skip
+    report.save(report.landscape_page(drawn, descents), html)
+    for name, descent in (descents or {}).items():
+        console.print(f"{name}: error {descent.error[0]:.3f} -> {descent.error[-1]:.3f}, IoU {descent.iou[-1]:.3f}")
+    console.print(f"page: {html}")
+    if png is not None:
+        from .report.landscape_png import save_png
+
+        console.print(f"picture: {save_png(drawn, descents, png)}")
+
+
 @app.command(name="make-data")
 def make_data(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],

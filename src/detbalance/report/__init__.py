@@ -5,11 +5,11 @@ Nothing heavy is imported until a page is made, and torch never is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["comparison_page", "diagnosis_page", "save"]
+__all__ = ["comparison_page", "diagnosis_page", "interplay_page", "landscape_page", "save"]
 
 
 def comparison_page(results: Mapping[str, Any], diagnosis: Any = None) -> str:
@@ -29,6 +29,20 @@ def diagnosis_page(diagnosis: Any) -> str:
     from .diagnosis import build
 
     return build(diagnosis)
+
+
+def interplay_page(plays: Sequence[Any], scene: Any, measures: Mapping[str, str]) -> str:
+    """The page of a scene in which one candidate moves, and what every index and loss makes of it under each recipe."""
+    from .interplay import build
+
+    return build(plays, scene, measures)
+
+
+def landscape_page(views: Sequence[Any], descents: Mapping[str, Any] | None = None) -> str:
+    """The page of losses side by side: value and gradient over each quantity, and the simulation if there is one."""
+    from .landscape import build
+
+    return build(views, descents)
 
 
 def save(html: str, path: str | Path) -> Path:
