@@ -19,7 +19,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def fit(x: Tensor, size: Sequence[int]) -> Tensor:
-    """By nearest neighbour to a size that is almost its own: a stride of two rounds odd sizes up, a backbone may not."""
+    """By nearest neighbour to almost its own size: a stride of two rounds odd sizes up, which a backbone may not."""
     return x if x.shape[-2:] == torch.Size(size) else F.interpolate(x, size=size, mode="nearest")
 
 
