@@ -135,7 +135,7 @@ EXPERIMENTS = (
         name="bccd-yolov2",
         data="bccd",
         recipes=("baseline", "lrm"),
-        settings=Settings(detector="yolov2"),
+        settings=Settings(detector="yolov2", epochs=10),
         note="Loss rank mining on the detector it was made for.",
     ),
 )

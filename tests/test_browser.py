@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detbalance import report
+from detbalance import recipes, report
+from detbalance.interplay import MEASURES, Scene, play
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
@@ -44,7 +45,14 @@ def pages(tmp_path_factory):
         "comparison": report.save(report.comparison_page(MADE_UP["fake_results"]()), folder / "comparison.html"),
         "diagnosis": report.save(report.diagnosis_page(diagnosis), folder / "diagnosis.html"),
         "run": report.save(report.comparison_page(MADE_UP["fake_results"](), diagnosis), folder / "run.html"),
+        "interplay": report.save(interplay_page(), folder / "interplay.html"),
     }
+
+
+def interplay_page():
+    """Two recipes over three places."""
+    plays = [play(recipes.get(name, "dense"), shifts=(-0.3, 0.0, 0.7), scales=(1.0,)) for name in ("baseline", "pisa")]
+    return report.interplay_page(plays, Scene(), MEASURES)
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +203,19 @@ def test_landmarks_headings_and_names(opened):
     unnamed += " || e.ariaLabel || e.alt || e.labels?.length || e.closest('label, .modebar'))).length"
     assert page.evaluate(unnamed) == 0
     assert page.evaluate("[...document.querySelectorAll('table')].every(t => t.caption)")
+
+
+def test_the_candidate_slides_and_everything_answers(opened):
+    page = opened("interplay")
+    share = page.locator("tr[data-measure='class share'] td b")
+    assert page.locator(".scene .moving").get_attribute("class") == "moving positive"
+    before = share.all_text_contents()
+    assert float(before[1]) > float(before[0]) > 0  # a prime sample
+    line = "document.querySelector('#slide .plot').layout.shapes[0].x0"
+    page.locator("#shift").fill("2")
+    page.wait_for_function(f"{line} === 0.7")
+    assert page.locator(".scene .moving").get_attribute("class") == "moving negative"
+    assert share.all_text_contents() != before
+    assert page.locator("tr[data-measure='box share'] td b").all_text_contents() == ["0.000", "0.000"]
+    page.locator("#measure").select_option("box loss")
+    page.wait_for_function("document.querySelector('#slide .plot').layout.yaxis.title.text.includes('box loss')")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -380,6 +381,30 @@ def loss_landscape(
         from .report.landscape_png import save_png
 
         console.print(f"picture: {save_png(drawn, descents, png)}")
+
+
+@app.command(epilog="Example: `detbalance interplay --recipes baseline,pisa,ap_loss`")
+def interplay(
+    recipes: Recipes = "baseline,libra,pisa",
+    detector: Annotated[str, typer.Option(help="retinanet, or faster_rcnn (its region head).")] = "retinanet",
+    html: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("interplay.html"),
+    shifts: Annotated[int, typer.Option(min=2, help="Places of the sliding candidate.")] = 25,
+) -> None:
+    """Slide, scale or relabel one candidate, and watch every index and every loss answer: an interactive page."""
+    from . import report
+    from .interplay import MEASURES, Scene, evenly, play
+    from .recipes import get
+
+    kinds = {"retinanet": "dense", "faster_rcnn": "rcnn"}
+    if detector not in kinds:
+        raise ValueError(f"expected --detector retinanet or faster_rcnn but got {detector!r}")
+    kind, plays = kinds[detector], []
+    with _bar(_console()) as step:
+        for name in recipes.split(","):
+            told = partial(step, f"playing {name}", note="")
+            plays.append(play(get(name.strip(), kind), kind, shifts=evenly(shifts), progress=told))
+    report.save(report.interplay_page(plays, Scene(), MEASURES), html)
+    _console().print(f"page: {html}")
 
 
 @app.command(name="make-data")

@@ -25,13 +25,14 @@ TABLE_ROWS = 500
 """rows of a data table that the page shows; the JSON output has them all"""
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, *, script: str = "", **context: Any) -> str:
     """Fill a template; text is escaped, scripts and styles are inlined.
 
     The page forbids itself, by its content security policy, to load anything from anywhere and to run any script other
-    than its own: neither a class name nor a picture can make it call home.
+    than its own: neither a class name nor a picture can make it call home. `script` names one that only this page has.
     """
-    scripts = [(TEMPLATES / "theme.js").read_text("utf-8"), plotly_js(), (TEMPLATES / "report.js").read_text("utf-8")]
+    own = [(TEMPLATES / name).read_text("utf-8") for name in ("theme.js", "report.js", *([script] if script else []))]
+    scripts = [own[0], plotly_js(), *own[1:]]
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -49,6 +50,7 @@ def render(template: str, **context: Any) -> str:
             theme_js=Markup(scripts[0]),
             plotly_js=Markup(scripts[1]),
             report_js=Markup(scripts[2]),
+            page_js=Markup("".join(scripts[3:])),
             style=Markup((TEMPLATES / "report.css").read_text("utf-8")),
             policy=policy,
             made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

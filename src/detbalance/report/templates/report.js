@@ -78,6 +78,13 @@
   };
   later(next);
 
+  // --- a page's own script gives a chart another figure ---
+  document.addEventListener("figure", ({ target, detail }) => {
+    const chart = charts.find((c) => c.element === target);
+    chart.spec = detail;
+    if (chart.drawn) draw(chart);
+  });
+
   // --- theme ---
   const toggle = document.getElementById("theme");
   const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
