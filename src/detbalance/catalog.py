@@ -21,6 +21,7 @@ FOLDERS = (
     "image_sampling",
     "augment",
     "box_generators",
+    "refinements",
 )
 
 

@@ -40,6 +40,8 @@ class Stage:
     """scores below it are no detections"""
     code_weights: tuple[float, float, float, float] | None = None
     """factors of the box code (dx, dy, log w, log h); region head alone"""
+    refine: Callable | None = None
+    """where the region head looks in detection (refinements)"""
 
     def __post_init__(self) -> None:
         for name in ("prior", "score_threshold"):

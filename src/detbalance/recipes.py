@@ -65,6 +65,7 @@ from .objectives import (
     UncertaintyWeighting,
 )
 from .recipe import Recipe, Stage
+from .refinements import IterativeRefinement
 from .samplers import (
     AllSampler,
     BootstrappedSampler,
@@ -564,6 +565,13 @@ def cascade(kind: str) -> Recipe:
     each fed with the boxes of the one before; two stages only. `cascade_rcnn` is the detector that has them unasked."""
     _two_stages("cascade", kind)
     return Recipe(name="cascade", stages=STAGES)
+
+
+def iterative_refinement(kind: str) -> Recipe:
+    """The region head regresses its own boxes a second time in detection; training is the baseline's. Two stages only.
+    What a cascade is measured by."""
+    _two_stages("iterative_refinement", kind)
+    return Recipe(name="iterative_refinement", stages=Stage(refine=IterativeRefinement()))
 
 
 def names() -> list[str]:

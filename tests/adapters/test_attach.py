@@ -128,7 +128,7 @@ def test_slots_that_a_detector_lacks():
     with pytest.raises(ValueError, match=r"no proposal network.*it has images"):
         attach(detector("dense"), Recipe(name="x", proposals=Stage(sample=RandomSampler())))
     with pytest.raises(ValueError, match="cascade"):
-        attach(detector("rcnn"), Recipe(name="x", stages=(Stage(), Stage())))
+        attach(detector("dense"), Recipe(name="x", stages=(Stage(), Stage())))
     with pytest.raises(ValueError, match="box_generator"):
         attach(detector("dense"), Recipe(name="x", stages=Stage(box_generator=print)))
     with pytest.raises(ValueError, match="box_generator"):

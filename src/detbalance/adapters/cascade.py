@@ -68,6 +68,7 @@ class CascadeRoIHeads(BalancedRoIHeads):
     def _detect(self, features, proposals, image_shapes):
         for stage in (self, *self.later[:-1]):
             proposals = stage.regress(features, proposals, image_shapes)
+        proposals = self.later[-1].refined(features, proposals, image_shapes)
         handle = self.box_roi_pool.register_forward_hook(lambda m, x, output: setattr(self, "_pooled", output))
         try:
             return RoIHeads.forward(self, features, proposals, image_shapes)

@@ -81,6 +81,7 @@ class BalancedRoIHeads(RoIHeads):
 
     def _detect(self, features, proposals, image_shapes):
         """As torchvision's; a class loss may have scores of its own, other than a softmax over the columns."""
+        proposals = self.refined(features, proposals, image_shapes)
         rescore = getattr(self.treatment.cls_loss, "at_inference", None)
         if rescore is None:
             return super().forward(features, proposals, image_shapes)
@@ -102,6 +103,12 @@ class BalancedRoIHeads(RoIHeads):
         deltas = _of_class(regression, self.log_scores(logits)[:, 1:].argmax(1) + 1)
         boxes = self.box_coder.decode_single(deltas, torch.cat(proposals)).split([len(p) for p in proposals])
         return [clip_boxes_to_image(b, shape) for b, shape in zip(boxes, image_shapes)]
+
+    def refined(self, features, proposals, image_shapes) -> list[Tensor]:
+        """What detections are made from."""
+        if self.treatment.refine is None:
+            return proposals
+        return self.treatment.refine(lambda boxes: self.regress(features, boxes, image_shapes), proposals)
 
     def select_training_samples(self, proposals, targets):
         """torchvision's steps (add the ground truths, assign, sample, encode) with the stage's assigner and sampler.

@@ -56,7 +56,7 @@ class StageLoss(nn.Module):
         self.stateful = nn.ModuleList(part for part in self.weigh if isinstance(part, nn.Module))
         self.cls_weight = 1.0 if stage.cls_weight is None else stage.cls_weight
         self.box_weight = 1.0 if stage.box_weight is None else stage.box_weight
-        self.box_generator = stage.box_generator
+        self.box_generator, self.refine = stage.box_generator, stage.refine
         self.softmax, self.names, self.generator = softmax, names, generator
         self.observers: list[Callable[[StageLoss, Samples, dict[str, Tensor], dict[str, Any]], None]] = []
         """called with (self, samples, losses, rows) once the losses are taken; `rows` has, by the name of a loss, the
