@@ -555,7 +555,8 @@ def proi(kind: str) -> Recipe:
 
 
 def iou_uniform(kind: str) -> Recipe:
-    """Jittered objects, evenly over IoUs, among the proposals of the region head; two stages only."""
+    """Jittered objects, evenly over IoUs, train the region head's boxes; its classes train on the proposals as before.
+    Two stages only."""
     _two_stages("iou_uniform", kind)
     return Recipe(name="iou_uniform", stages=Stage(box_generator=IoUUniformJitter()))
 

@@ -7,7 +7,7 @@ derive from and no registry to enter.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypedDict
 
 import torch
@@ -107,11 +107,18 @@ class Samples:
     """present classification loss of each row, detached; None where the class loss ranks a set"""
     objects: tuple[Target, ...] | None = None
     """all objects of each image, those without a row too; None where the head does not tell"""
+    generated: Bool[Tensor, " S"] | None = None
+    """rows made for the box loss, which they alone train, and nothing else; None where all rows train both"""
 
     @property
     def positive(self) -> Bool[Tensor, " S"]:
         """Mask of the rows that show an object."""
         return self.labels > 0
+
+    def take(self, rows: Bool[Tensor, " S"]) -> Samples:
+        """Some of the rows."""
+        columns = (f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor))
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def predicted(self) -> Float[Tensor, "S 4"]:
         """The predicted boxes, xyxy pixels, with gradient."""

@@ -121,7 +121,8 @@ class BalancedRoIHeads(RoIHeads):
         first = [len(boxes) for boxes in proposals]
         proposals = self.add_gt_proposals(proposals, truths)
         own = [len(boxes) for boxes in proposals]
-        if self.treatment.box_generator is not None:
+        for_boxes_alone = getattr(self.treatment.box_generator, "applies_to", "both") == "box"
+        if self.treatment.box_generator is not None and not for_boxes_alone:
             made = self._generated(targets, truths)
             proposals = [torch.cat(pair) for pair in zip(proposals, made)]
         matched, iou = zip(*(self._match(b, t, g) for b, t, g in zip(proposals, targets, truths)))
@@ -146,7 +147,29 @@ class BalancedRoIHeads(RoIHeads):
             "iou": [i[rows] for i, rows in zip(iou, chosen)],
             "added": [(rows >= a) & (rows < b) for rows, a, b in zip(chosen, first, own)],
         }
+        if for_boxes_alone:
+            return self._with_generated(targets, truths)
         return proposals, [m.clamp(min=0) for m in matched], labels, codes
+
+    def _with_generated(self, targets: list[dict], truths: list[Tensor]) -> tuple[list[Tensor], ...]:
+        """What torchvision trains on, with boxes that go to the box loss alone behind the others: they go through the
+        head, but are no objects to the masks and keypoints, and no proposals of a next stage."""
+        made, chosen = self._generated(targets, truths), self._chosen
+        iou, matched = zip(*(_most_overlapped(b, t) for b, t in zip(made, truths)))
+        extra = {
+            "boxes": made,
+            "matched": matched,
+            "labels": [labels_of(m, t["labels"]) for m, t in zip(matched, targets)],
+            "codes": self._codes(made, matched, truths),
+            "truth": [truth_of(m, t) for m, t in zip(matched, truths)],
+            "iou": iou,
+            "added": [torch.ones_like(m, dtype=torch.bool) for m in matched],
+        }
+        seen = [torch.cat((label, torch.zeros_like(m))) for label, m in zip(chosen["labels"], matched)]
+        generated = [torch.arange(len(s), device=s.device) >= len(c) for s, c in zip(seen, chosen["labels"])]
+        chosen = {name: [torch.cat(pair) for pair in zip(chosen[name], extra[name])] for name in chosen}
+        self._chosen = {**chosen, "generated": generated}
+        return chosen["boxes"], [m.clamp(min=0) for m in chosen["matched"]], seen, chosen["codes"]
 
     def _generated(self, targets: list[dict], truths: list[Tensor]) -> list[Tensor]:
         """For each image as many boxes as positives are sampled, cut off at its borders."""
@@ -184,8 +207,10 @@ class BalancedRoIHeads(RoIHeads):
         preview = _Preview(self, boxes, matched, iou, labels, targets)
         return self.treatment.choose_all([preview.of(i, c) for i, c in enumerate(candidates)])
 
-    def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou) -> Samples:
+    def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou, generated=None) -> Samples:
         label = torch.cat(labels)
+        if generated is not None:
+            generated = torch.cat(generated)
         # Background rows are shown the box of the class that they resemble most.
         column = torch.where(label > 0, label, logits.detach()[:, 1:].argmax(1) + 1)
         deltas = _of_class(regression, column)
@@ -200,10 +225,11 @@ class BalancedRoIHeads(RoIHeads):
             iou=torch.cat(iou),
             image=image,
             level=self._level(boxes),
-            norm=norm(self.treatment, label, torch.cat(iou)),
+            norm=norm(self.treatment, label if generated is None else label[~generated], torch.cat(iou), len(label)),
             softmax=True,
             matched=torch.where(label > 0, torch.cat(matched), BACKGROUND),
             decode=self.box_coder.decode_single,
+            generated=generated,
         )
 
     def _level(self, boxes: list[Tensor]) -> Tensor:
@@ -217,6 +243,13 @@ def _of_class(regression: Tensor, column: Tensor) -> Tensor:
     """(N, 4) the box code of one class of each row; of the only one there is, if all classes share it."""
     table = regression.reshape(len(column), regression.shape[1] // 4, 4)
     return table[torch.arange(len(column), device=column.device), column] if table.shape[1] > 1 else table[:, 0]
+
+
+def _most_overlapped(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """(M,) the highest IoU of each box, and with which object; without objects there are no boxes."""
+    if not len(boxes):
+        return boxes.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    return box_iou(boxes, truth).max(1)
 
 
 def _ignore_positives(matched: Tensor, count: int) -> Tensor:

@@ -128,27 +128,37 @@ class StageLoss(nn.Module):
         """The named losses of the batch."""
         with torch.autocast(samples.logits.device.type, enabled=False):
             samples = in_float32(samples)
+            classified = regressed = samples
+            if samples.generated is not None:
+                classified, regressed = samples.take(~samples.generated), samples.take(samples.generated)
             if self.joint_loss is not None:
                 names = dict(zip(("classification", "bbox_regression"), self.names))
-                losses = {names.get(name, name): value for name, value in self.joint_loss(samples).items()}
-                return self._shown(samples, losses, {})
-            values = self.class_rows(samples)
-            if values.dim():
-                samples = replace(samples, loss=values.detach)
-            class_factor, box_factor = self._factors(samples)
+                losses = {names.get(name, name): value for name, value in self.joint_loss(classified).items()}
+                return self._shown(classified, losses, {})
+            values = self.class_rows(classified)
+            if values.dim() and classified is regressed:
+                samples = classified = regressed = replace(samples, loss=values.detach)
+            elif values.dim():
+                classified = replace(classified, loss=values.detach)
+            class_factor, box_factor = self._factors(classified)
+            if classified is not regressed:
+                box_factor = self._factors(regressed, kinds=("box",))[1]
             parts: dict[str, tuple[Tensor, Tensor]] = {}
             if values.dim():
-                class_norm = samples.norm if class_factor is None else samples.norm * class_factor
+                class_norm = classified.norm if class_factor is None else classified.norm * class_factor
                 parts[self.names[0]] = values, class_norm * self.cls_weight
                 values = (values * class_norm).sum()
             elif class_factor is not None:
                 raise ValueError(f"{self.cls_loss!r} ranks a set: its rows cannot be weighed by {self.weigh!r}")
-            rows = samples.positive.nonzero().squeeze(1)
-            box_norm = samples.norm if box_factor is None else samples.norm * box_factor
-            box = self.box_rows(samples, rows)
+            rows = regressed.positive.nonzero().squeeze(1)
+            box_norm = regressed.norm if box_factor is None else regressed.norm * box_factor
+            box = self.box_rows(regressed, rows)
             parts[self.names[1]] = box, box_norm[rows] * self.box_weight
             box = (box * box_norm[rows]).sum()
             losses = {self.names[0]: values * self.cls_weight, self.names[1]: box * self.box_weight}
+            if samples.generated is not None:
+                own = dict(zip(self.names, (~samples.generated, samples.generated[samples.positive])))
+                parts = {name: tuple(_spread(part, own[name]) for part in pair) for name, pair in parts.items()}
             return self._shown(samples, losses, parts)
 
     def _shown(self, samples: Samples, losses: dict[str, Tensor], rows: dict[str, Any]) -> dict[str, Tensor]:
@@ -157,15 +167,25 @@ class StageLoss(nn.Module):
             observer(self, samples, losses, rows)
         return losses
 
-    def _factors(self, samples: Samples) -> tuple[Tensor | None, Tensor | None]:
+    def _factors(
+        self, samples: Samples, kinds: tuple[str, ...] = ("class", "box")
+    ) -> tuple[Tensor | None, Tensor | None]:
         """The products of the weights for the class loss and for the box loss; None where there are none."""
         factors: dict[str, Tensor | None] = {"class": None, "box": None}
         for part in self.weigh:
-            applies_to, weights = getattr(part, "applies_to", "class"), part(samples)
+            applies_to = getattr(part, "applies_to", "class")
+            if applies_to not in (*kinds, "both"):
+                continue
+            weights = part(samples)
             for kind, sofar in factors.items():
                 if applies_to in (kind, "both"):
                     factors[kind] = weights if sofar is None else sofar * weights
         return factors["class"], factors["box"]
+
+
+def _spread(values: Tensor, rows: Tensor) -> Tensor:
+    """The values at the marked rows, zero at the others."""
+    return torch.zeros_like(rows, dtype=values.dtype).index_put((rows,), values)
 
 
 def in_float32(samples: Samples) -> Samples:

@@ -32,8 +32,8 @@ def smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted, target, reduction="none", beta=1 / 9).sum(1)
 
 
-def norm(treatment: StageLoss, labels: Tensor, like: Tensor) -> Tensor:
-    """The averaging of torchvision's two-stage heads: over all samples of the batch."""
+def norm(treatment: StageLoss, labels: Tensor, like: Tensor, rows: int | None = None) -> Tensor:
+    """The averaging of torchvision's two-stage heads, over all samples of the batch: for so many rows, or for each."""
     count = (labels > 0).sum() if treatment.normalised_by_positives else torch.tensor(len(labels), device=like.device)
     count = mean_over_ranks(count.to(like.dtype)).clamp(min=1)
-    return (1 / count).expand(len(labels))
+    return (1 / count).expand(len(labels) if rows is None else rows)

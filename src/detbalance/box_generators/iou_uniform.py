@@ -31,7 +31,9 @@ class IoUUniformJitter:
     Zhu et al. (IoU-uniform R-CNN), section 3.2, with the authors' ranges: for each object and bin `draws` boxes whose
     centre is shifted and whose size is scaled within the bin's range; kept are those whose IoU falls into the bin and
     that overlap no other object more. Of the kept ones `count` are drawn, as evenly over the bins as they allow. The
-    authors train the box regression alone on them; among the proposals of a head they train its classes as well.
+    regressor alone trains on them, and on nothing else (`applies_to`); classes train on the proposals, as the detector
+    samples them. The authors' regressor is a branch of its own, beside one that predicts IoUs for the suppression: here
+    it is the head's own layer, and the IoU branch is not part of it.
 
     Shapes: target of G objects -> (M, 4) boxes, M <= count, xyxy pixels; (0, 4) without objects. Boxes may reach out of
     the image.
@@ -47,6 +49,7 @@ class IoUUniformJitter:
     draws: int = 500
     """for each object and bin, before the selection"""
 
+    applies_to: ClassVar[str] = "box"
     addresses: ClassVar[tuple[Imbalance, ...]] = (Imbalance.IOU_DISTRIBUTION,)
     paper: ClassVar[str] = (
         "Zhu, Song, Zhang, et al., IoU-uniform R-CNN: Breaking Through the Limitations of RPN, "
