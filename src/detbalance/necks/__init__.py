@@ -1,6 +1,7 @@
 """Feature pyramids. Built with (in_channels, out_channels); a dict of maps in, a dict of maps out."""
 
 from .aug_fpn import AugFPN
+from .auto_fpn import AutoFPN
 from .balanced_fpn import BalancedFPN
 from .bifpn import BiFPN
 from .dynamic_head import DynamicHead
@@ -20,6 +21,7 @@ __all__ = [
     "NASFPN",
     "STDN",
     "AugFPN",
+    "AutoFPN",
     "BalancedFPN",
     "BiFPN",
     "DynamicHead",
