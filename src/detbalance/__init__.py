@@ -15,6 +15,7 @@ _HOME = {
     "DataError": "data.annotations",
     "Imbalance": "taxonomy",
     "Family": "taxonomy",
+    "Phase": "recipe",
     "Recipe": "recipe",
     "Stage": "recipe",
     "attach": "adapters",
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .data.annotations import Annotations, DataError
     from .data.readers import read
     from .diagnosis import diagnose
-    from .recipe import Recipe, Stage
+    from .recipe import Phase, Recipe, Stage
     from .taxonomy import Family, Imbalance
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["Recipe", "Stage"]
+__all__ = ["Phase", "Recipe", "Stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,33 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the training, in time. Each warms up and anneals its learning rate for itself.
+
+    >>> Phase(share=0.25, trains="classifier", restart=True)
+    Phase(share=0.25, trains='classifier', restart=True)
+    """
+
+    share: float
+    """of the epochs; the shares of all phases are taken as parts of their sum"""
+    images: Callable | None = None
+    """annotations -> drawing weight of each image (image_sampling); None: the recipe's own"""
+    trains: str = "all"
+    """"all", "heads" (all but the backbone and its pyramid) or "classifier" (its last layer)"""
+    restart: bool = False
+    """start the part that trains from its first weights anew"""
+    learning_rate: float = 1.0
+    """factor on the learning rate"""
+
+    def __post_init__(self) -> None:
+        if self.trains not in ("all", "heads", "classifier"):
+            raise ValueError(f"expected trains 'all', 'heads' or 'classifier' but got {self.trains!r}")
+        for name in ("share", "learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"expected {name} above 0 but got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A treatment of a detector: `attach(model, recipe)` puts it in. `Recipe(name="baseline")` changes nothing.
 
@@ -88,6 +115,8 @@ class Recipe:
     """dict of losses -> dict of losses (objectives)"""
     learning_rate: float | None = None
     """factor on the learning rate, for methods whose paper changes it"""
+    phases: tuple[Phase, ...] = ()
+    """parts of the training, one after another; none: all at once"""
 
     def __post_init__(self) -> None:
         if isinstance(self.stages, tuple) and not self.stages:
@@ -113,3 +142,4 @@ def _changed(record: Any) -> str:
 
 
 Stage.__repr__ = lambda self: f"Stage({_changed(self)})"  # type: ignore[method-assign]
+Phase.__repr__ = lambda self: f"Phase({_changed(self)})"  # type: ignore[method-assign]

@@ -64,7 +64,7 @@ from .objectives import (
     SelfPacedTaskWeighting,
     UncertaintyWeighting,
 )
-from .recipe import Recipe, Stage
+from .recipe import Phase, Recipe, Stage
 from .refinements import IterativeRefinement
 from .samplers import (
     AllSampler,
@@ -546,6 +546,23 @@ def group_softmax(kind: str) -> Recipe:
     """Balanced group softmax: classes compete with those of like frequency alone; two stages only."""
     _two_stages("group_softmax", kind)
     return Recipe(name="group_softmax", stages=Stage(cls_loss=BalancedGroupSoftmax(counts=None)))
+
+
+def decoupled(kind: str) -> Recipe:
+    """Classifier re-training (Kang et al. 2020): everything on all images for three quarters of the epochs, then the
+    last layer of the classifier, started anew, on images drawn evenly over the classes."""
+    if _check(kind) == "yolo":
+        raise ValueError("recipe 'decoupled' trains the classifier alone; YOLOv2 ('yolo') predicts all with one layer")
+    second = Phase(share=1, images=ClassAwareSampling(), trains="classifier", restart=True)
+    return Recipe(name="decoupled", phases=(Phase(share=3), second))
+
+
+def balanced_finetuning(kind: str) -> Recipe:
+    """Transfer: everything on all images for three quarters of the epochs, then at a tenth of the learning rate on a
+    subset in which the classes are balanced."""
+    _check(kind)
+    second = Phase(share=1, images=UnderSampling(), learning_rate=0.1)
+    return Recipe(name="balanced_finetuning", phases=(Phase(share=3), second))
 
 
 def proi(kind: str) -> Recipe:

@@ -27,6 +27,7 @@ from .data.annotations import Annotations
 from .data.images import DetectionImages, collate, flips
 from .feedback import Watch
 from .image_sampling import ImageOrder
+from .phases import Phases
 from .priors import set_from_data
 from .probes import Probe
 from .recipe import Recipe
@@ -90,6 +91,7 @@ def train(
     model = build_model(settings, data.classes, recipe, data)
     set_from_data(model, data)
     images.augment = model.recipe.augment
+    phases = Phases(model, settings.epochs)
     if precision == "auto":
         precision = _best_precision(device)
     described = {**describe(data, model.recipe, settings), "precision": precision}
@@ -98,11 +100,11 @@ def train(
         accelerator=device,
         devices=processes,
         **_precision(precision, device),
-        strategy="ddp_spawn" if processes > 1 else "auto",
+        strategy=_strategy(processes, model.recipe),
     )
     if processes > 1:
         progress = _print_progress  # another process cannot call back into this one
-    run = _Run(model, data, images, folder, settings, workers, checkpoint_seconds, progress, described, probe)
+    run = _Run(model, phases, data, images, folder, settings, workers, checkpoint_seconds, progress, described, probe)
     return fabric.launch(run) if processes > 1 else run(fabric)
 
 
@@ -110,9 +112,9 @@ class _Run:
     """The loop of one run; a class so that it can be sent to other processes."""
 
     def __init__(
-        self, model, data, images, folder, settings, workers, checkpoint_seconds, progress, described, probe
+        self, model, phases, data, images, folder, settings, workers, checkpoint_seconds, progress, described, probe
     ) -> None:
-        self.model, self.data, self.images, self.folder = model, data, images, folder
+        self.model, self.phases, self.data, self.images, self.folder = model, phases, data, images, folder
         self.settings, self.workers, self.progress = settings, workers, progress
         self.checkpoint_seconds, self.described = checkpoint_seconds, described
         self.every, self.probe = probe, None
@@ -122,6 +124,7 @@ class _Run:
         if world > 1:
             _unshare(self.model)
         model = self.model.to(memory_format=torch.channels_last)
+        phases = self.phases
         optimizer = _optimizer(model, settings, fused=self.described["precision"] != "16-mixed")
         model, optimizer = fabric.setup(model, optimizer)
         bare = model.module
@@ -132,7 +135,10 @@ class _Run:
         steps = per_epoch * settings.epochs
         torch.manual_seed(settings.seed + 7919 * fabric.global_rank)
         watch = Watch(bare, self.images, fabric, settings.epochs)
-        order = ImageOrder(self.data, bare.recipe.images, seed=settings.seed, batch_size=settings.batch_size)
+        orders = [
+            ImageOrder(self.data, phases.images(i), seed=settings.seed, batch_size=settings.batch_size)
+            for i in range(len(phases.phases))
+        ]
         state = self._restore(fabric, bare, optimizer, watch)
         step, history, seconds = state["step"], state["history"], state["seconds"]
         board = _board(self.folder, step) if fabric.global_rank == 0 else None
@@ -145,10 +151,12 @@ class _Run:
             epoch, skip = divmod(step, per_epoch)
             if not skip:
                 watch.begin(epoch)
-            rows = order.rows(epoch, watch.known())
+            phases.enter(epoch, optimizer, begins=not skip)
+            rows = orders[phases.at(epoch)].rows(epoch, watch.known())
             for images, targets in self._batches(fabric, rows, epoch, skip, world):
                 watch.batch(targets)
-                rate = learning_rate(step, steps, settings) * (bare.recipe.learning_rate or 1.0)
+                place, length, factor = phases.position(step, per_epoch)
+                rate = learning_rate(place, length, settings) * factor * (bare.recipe.learning_rate or 1.0)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 losses = model(images, targets)
@@ -257,6 +265,13 @@ def _unshare(model: nn.Module) -> None:
     """Memory of its own for a model that was sent to this process: on the CPU all processes would write to the same."""
     for tensor in chain(model.parameters(), model.buffers()):
         tensor.data = tensor.data.clone()
+
+
+def _strategy(processes: int, recipe: Recipe) -> str:
+    """Fabric's name of how the processes work together; with phases some weights have no gradient for a while."""
+    if processes == 1:
+        return "auto"
+    return "ddp_spawn_find_unused_parameters_true" if recipe.phases else "ddp_spawn"
 
 
 class _Autocast(MixedPrecision):
