@@ -1,6 +1,7 @@
-"""What the training tells the sampling of its images: AP of each class, or the present loss of each image.
+"""What the training tells the sampling of its images, and what makes new ones: AP of each class, or the present loss of
+each image.
 
-Only a sampling that asks (`needs`) costs anything. What is gathered goes with the checkpoint.
+Only a method that asks (`needs`) costs anything. What is gathered goes with the checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """Watches a training for the sampling of its images.
+    """Watches a training for the sampling of its images and for its augmentation.
 
     Args:
         model: the detector, with its recipe.
@@ -33,12 +34,14 @@ class Watch:
 
     def __init__(self, model: nn.Module, images: DetectionImages, fabric: Fabric, epochs: int) -> None:
         self.model, self.images, self.fabric, self.epochs = model, images, fabric, epochs
-        self.sampling = model.recipe.images
-        self.needs = getattr(self.sampling, "needs", "")
+        sampling = model.recipe.images
+        listeners = (sampling, getattr(sampling, "images", None), model.recipe.augment)
+        self.needs = {getattr(listener, "needs", "") for listener in listeners} - {""}
+        self._asking = [one for one in listeners if getattr(one, "needs", "") == "ap" and hasattr(one, "every")]
         self._rows: list[int] = []
         self._some: DetectionImages | None = None
         self._state: dict[str, Tensor] = {}
-        if self.needs == "loss":
+        if "loss" in self.needs:
             count = len(images.annotations)
             zero, unknown = torch.zeros(count, dtype=torch.float64), torch.full((count,), torch.nan).double()
             self._state = {"loss": unknown, "sum": zero, "steps": zero.clone()}
@@ -52,13 +55,11 @@ class Watch:
 
     def begin(self, epoch: int) -> None:
         """An epoch begins: what was gathered becomes known."""
-        if self.needs == "ap":
-            options = getattr(self.sampling, "images", self.sampling)
-            options = options if hasattr(options, "every") else self.sampling
-            if epoch and epoch % options.every == 0:
-                found = self._evaluate(options.images) if self.fabric.global_rank == 0 else None
-                self._state["ap"] = self.fabric.broadcast(found)
-        elif self.needs == "loss":
+        if epoch and any(epoch % one.every == 0 for one in self._asking):
+            count = max(one.images for one in self._asking)
+            found = self._evaluate(count) if self.fabric.global_rank == 0 else None
+            self._state["ap"] = self.fabric.broadcast(found)
+        if "loss" in self.needs:
             state = self._total()
             seen = state["steps"] > 0
             self._state["loss"] = torch.where(seen, state["sum"] / state["steps"], state["loss"])
@@ -66,7 +67,7 @@ class Watch:
             self._state["steps"].zero_()
 
     def known(self) -> Feedback | None:
-        """What the sampling of the present epoch goes by; None if it does not ask."""
+        """What sampling and augmentation of the present epoch go by; None if neither asks."""
         if not self.needs:
             return None
         known = {name: self._state[name].numpy() for name in ("ap", "loss") if name in self._state}
@@ -74,7 +75,7 @@ class Watch:
 
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint; every process must call it."""
-        return self._total() if self.needs == "loss" else dict(self._state)
+        return self._total() if "loss" in self.needs else dict(self._state)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """From the checkpoint. Sums are of all processes: the first takes them over."""

@@ -102,7 +102,7 @@ class Recipe:
     images: Callable | None = None
     """annotations -> drawing weight of each image (image_sampling)"""
     augment: Callable | None = None
-    """(image, target, others) -> (image, target)"""
+    """(image, target, others) -> (image, target); if it has `fit(annotations, others)`, training calls that first"""
     neck: Callable | None = None
     """(in_channels, out_channels) -> module (necks)"""
     head: Callable | None = None

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from .assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
+from .augment import CutPaste
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
 from .combination import combine, terms
 from .detectors.cascade_rcnn import STAGES
@@ -592,6 +593,11 @@ def iterative_refinement(kind: str) -> Recipe:
     return Recipe(name="iterative_refinement", stages=Stage(refine=IterativeRefinement()))
 
 
+def cut_paste(kind: str) -> Recipe:
+    """Objects cut out of other images and pasted anywhere, every class as often, under several blendings."""
+    return _augmented("cut_paste", kind, CutPaste())
+
+
 def names() -> list[str]:
     """Every named recipe, in the order of this file.
 
@@ -709,6 +715,12 @@ def _drawn(name: str, kind: str, images: Callable) -> Recipe:
     """A choice of images, which any detector takes."""
     _check(kind)
     return Recipe(name=name, images=images)
+
+
+def _augmented(name: str, kind: str, augment: Callable) -> Recipe:
+    """New images, which any detector takes."""
+    _check(kind)
+    return Recipe(name=name, augment=augment)
 
 
 def _weighed(name: str, kind: str, weights: Callable) -> Recipe:

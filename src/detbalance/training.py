@@ -90,7 +90,7 @@ def train(
     images.seed = settings.seed
     model = build_model(settings, data.classes, recipe, data)
     set_from_data(model, data)
-    images.augment = model.recipe.augment
+    images.treat(model.recipe.augment)
     phases = Phases(model, settings.epochs)
     if precision == "auto":
         precision = _best_precision(device)
@@ -153,6 +153,7 @@ class _Run:
                 watch.begin(epoch)
             phases.enter(epoch, optimizer, begins=not skip)
             rows = orders[phases.at(epoch)].rows(epoch, watch.known())
+            self.images.hear(watch.known())
             for images, targets in self._batches(fabric, rows, epoch, skip, world):
                 watch.batch(targets)
                 place, length, factor = phases.position(step, per_epoch)

@@ -153,7 +153,10 @@ class Samples:
 
 
 class Assigner(Protocol):
-    """boxes (N, 4), target, level (N,), predictions or None -> matched (N,)."""
+    """boxes (N, 4), target, level (N,), predictions or None -> matched (N,).
+
+    One with `after_step(samples)` is told when a step of training is over; so is a box loss.
+    """
 
     def __call__(
         self,
@@ -195,6 +198,19 @@ class BoxLoss(Protocol):
     """predicted (P, 4), target (P, 4) -> (P,). `space` = "code" (the detector's box code) or "xyxy"."""
 
     def __call__(self, predicted: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]: ...
+
+
+class Augment(Protocol):
+    """Image and target -> image and target; `others(j)` gives image and target j of the dataset, scaled alike.
+
+    Targets may have masks (G, H, W). Chance comes from torch's own generator. One that has `fit(annotations, others)`
+    is told the data before it is called, and gives a copy that knows it; one that has `hear(feedback)` is told at every
+    epoch what it asks for with `needs`, see `image_sampling.Feedback`.
+    """
+
+    def __call__(
+        self, image: Tensor, target: Target, others: Callable[[int], tuple[Tensor, Target]]
+    ) -> tuple[Tensor, Target]: ...
 
 
 class JointLoss(Protocol):

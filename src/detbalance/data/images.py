@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ class DetectionImages(Dataset):
         annotations: the boxes; crowds are left out of the targets.
         image_size: height and width that images are scaled into, keeping their shape.
         transforms: a transforms v2 callable on (image, target); None for none.
-        augment: the recipe's (image, target, others) -> (image, target); `others(j)` gives image and target j.
+        augment: the recipe's (image, target, others) -> (image, target); `others(j)` gives image and target j. One that
+            has `fit(annotations, others)` is told the data: that gives a copy, and the copy augments.
         seed: of all that is random.
 
     Items are (image, target): uint8 (3, H, W), and boxes (xyxy pixels of that image), labels, image_id (the row).
@@ -56,14 +58,24 @@ class DetectionImages(Dataset):
         seed: int = 0,
     ) -> None:
         self.annotations, self.image_size, self.seed = annotations, image_size, seed
-        self.transforms, self.augment = transforms, augment
+        self.transforms = transforms
         self.epoch = 0
         self.dropped = 0
         self._cache: list[Tensor | None] = [None] * len(annotations)
         self._caching = 3 * image_size[0] * image_size[1] * len(annotations) <= _CACHE_BYTES
+        self.treat(augment)
 
     def __len__(self) -> int:
         return len(self.annotations)
+
+    def treat(self, augment: Callable | None) -> None:
+        """Augment by this from now on."""
+        self.augment = augment.fit(self.annotations, self.original) if hasattr(augment, "fit") else augment
+
+    def hear(self, feedback: Any) -> None:
+        """Tell the augmentation how the training stands, if it listens."""
+        if hasattr(self.augment, "hear"):
+            self.augment = self.augment.hear(feedback)
 
     def check(self, progress: Callable[[Iterable], Iterable] = iter) -> None:
         """Open every image once, so that bad files are found before training starts and not in its third hour."""
@@ -114,7 +126,8 @@ class DetectionImages(Dataset):
         )
         keep = ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(1)
         self.dropped += int((~keep).sum())
-        return {**target, "boxes": boxes[keep], "labels": target["labels"][keep]}
+        of_objects = {name: target[name][keep] for name in ("labels", "masks", "weights") if name in target}
+        return {**target, "boxes": boxes[keep], **of_objects}
 
     def _scaled(self, i: int) -> Tensor:
         cached = self._cache[i]
@@ -163,7 +176,7 @@ def _fit(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _plain(target: dict) -> dict[str, Tensor]:
-    return {**target, "boxes": target["boxes"].as_subclass(Tensor)}
+    return {name: value.as_subclass(Tensor) for name, value in target.items()}
 
 
 def collate(batch: list) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
