@@ -105,6 +105,18 @@ def test_make_data(detbalance, tmp_path):
     assert json.loads((tmp_path / "made" / "train.json").read_text())["images"]
 
 
+def test_anchors(detbalance, data, tmp_path):
+    command = ("anchors", data, "--image-size", "64x96", "--generations", 1, "--sample", 4)
+    status, out, err = detbalance(*command, "--out", "mine.json")
+    assert (status, err) == (0, "")
+    assert "designed" in out
+    assert "AnchorGenerator(sizes=((" in out
+    assert json.loads((tmp_path / "mine.json").read_text())["anchors"]["detector"] == "retinanet"
+    status, _, err = detbalance("anchors", data, "--detector", "fcos")
+    assert status == 2
+    assert "expected a detector with anchors" in err
+
+
 def test_loss_landscape(detbalance, tmp_path):
     command = ("loss-landscape", "L2Loss", "BalancedL1Loss(gamma=2.0)", "--points", 5)
     simulation = ("--simulate", "--starts", 1, "--iterations", 3)

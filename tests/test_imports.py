@@ -19,6 +19,7 @@ LIGHT = (
     "detbalance.catalog",
     "detbalance.data.readers",
     "detbalance.diagnosis",
+    "detbalance.diagnosis.anchor_design",
     "detbalance.recipe",
     "detbalance.report",
     "detbalance.cli",

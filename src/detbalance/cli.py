@@ -407,6 +407,44 @@ def interplay(
     _console().print(f"page: {html}")
 
 
+@app.command(epilog="Example: `detbalance anchors my_dataset/ --detector retinanet`")
+def anchors(
+    dataset: Dataset,
+    detector: DetectorOption = Detector.retinanet,
+    size: SizeOption = Size.nano,
+    image_size: ImageSize = "192x256",
+    out: Annotated[Path, typer.Option(help="Where the anchors go, for --recipe and --recipes.")] = Path("anchors.json"),
+    split: Annotated[str | None, typer.Option(help="Only this split; by default what `train` trains on.")] = None,
+    evenness: Annotated[
+        float, typer.Option(min=0.0, help="What evenness over classes and sizes counts beside recall.")
+    ] = 0.25,
+    sample: Annotated[int, typer.Option(min=1, help="Images drawn for the search; the figures are of all.")] = 200,
+    generations: Annotated[int, typer.Option(min=1, help="Of differential evolution.")] = 40,
+    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    images: Images = None,
+) -> None:
+    """Find the anchors that fit a dataset: the best recall, shared most evenly over classes and sizes. No training."""
+    from .data.readers import read
+    from .data.splits import split as divide
+    from .diagnosis.anchor_design import design_anchors
+
+    data = read(dataset, images=images, split=split)
+    data = data if split else divide(data)[0]
+    console = _console()
+    with _bar(console) as step:
+        found = design_anchors(
+            data, detector=detector.value, size=size.value, image_size=_height_and_width(image_size),
+            evenness=evenness, images=sample, generations=generations, seed=seed,
+            progress=lambda done, total: step("searching anchors", done, total, ""),
+        )  # fmt: skip
+    for table in found.tables():
+        console.print(table)
+    found.after.settings.save(out)
+    console.print(f"in torchvision: {found.after.settings.line()}", markup=False, soft_wrap=True)
+    trained = f"{dataset} --detector {detector.value} --size {size.value} --image-size {image_size}"
+    console.print(f"to compare: detbalance compare {trained} --recipes baseline,{out}", markup=False, soft_wrap=True)
+
+
 @app.command(name="make-data")
 def make_data(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
@@ -513,15 +551,19 @@ def _settings(
 ) -> Settings:
     from .runs import Settings
 
+    given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": lr}
+    given = {name: value for name, value in given.items() if value}
+    return Settings(detector=detector, size=size, image_size=_height_and_width(image_size), epochs=epochs, **given)
+
+
+def _height_and_width(image_size: str) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in image_size.lower().split("x"))
     except ValueError:
         raise typer.BadParameter(
             f"expected --image-size as HEIGHTxWIDTH, such as 192x256, but got {image_size!r}"
         ) from None
-    given: dict[str, Any] = {"batch_size": batch_size, "learning_rate": lr}
-    given = {name: value for name, value in given.items() if value}
-    return Settings(detector=detector, size=size, image_size=(height, width), epochs=epochs, **given)
+    return height, width
 
 
 def _edges(edges: str) -> tuple[int, int]:

@@ -140,7 +140,7 @@ def check_thresholds(positive: float, negative: float, low_quality: bool | str) 
         raise ValueError(f"expected low_quality to be False, True or 'first' but got {low_quality!r}")
 
 
-def _default_boxes(scales: tuple[float, ...], ratios: tuple[tuple[int, ...], ...]) -> tuple:
+def default_boxes(scales: tuple[float, ...], ratios: tuple[tuple[int, ...], ...]) -> tuple:
     """SSD's shapes (Liu et al., section 2.2): two squares, then each ratio lying and standing."""
     return tuple(
         (
@@ -173,7 +173,7 @@ FASTER_RCNN = AnchorPreset(
 SSD300 = AnchorPreset(
     name="SSD300",
     strides=(8, 16, 32, 64, 100, 300),
-    shapes=_default_boxes((0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))),
+    shapes=default_boxes((0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))),
     placing="relative",
     size_divisible=1,
     fixed_size=(300, 300),
