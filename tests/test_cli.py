@@ -85,6 +85,12 @@ def test_run_tells_the_whole_story(detbalance, data, tmp_path):
     assert "comparing: baseline, " in out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "foreground-background" in page
+    recipes = json.loads((tmp_path / "out" / "results.json").read_text())["recipes"]
+    drove = [{entry["key"] for entry in recipe["drove"]} for recipe in recipes.values()]
+    assert all({"driven_foreground", "outliers", "tasks"} <= keys for keys in drove)
+    parts = [page.index(f'id="{name}"') for name in ("meters", "verdict", "drove", "problem-objective")]
+    assert parts == sorted(parts)  # what was measured before, what helped, what drove it, all numbers
+    assert "What drove the head" in page
 
 
 def test_compare_with_a_recipe_of_ones_own(detbalance, data, tmp_path):

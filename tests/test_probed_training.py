@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detbalance.data.synthetic import Dials, make_dataset
-from detbalance.diagnosis import diagnose
+from detbalance.diagnosis import diagnose, training_findings
 from detbalance.runs import Settings
 from detbalance.taxonomy import Imbalance
 from detbalance.training import train
@@ -72,4 +72,10 @@ def test_diagnosis_reads_the_probes_of_a_training(data, tmp_path, detector):
         assert title in titles
     page = found.save(tmp_path / "page.html").read_text()
     assert "What drove the head: classes" in page
+    alone = training_findings(tmp_path / "run" / "probes.npz")
+    later = diagnose(data, bootstrap=0).with_log(tmp_path / "run" / "probes.npz")
+    assert [f.key for f in later.findings] == [f.key for f in found.findings]
+    for finding in alone:
+        assert finding.value == found[finding.key].value == later[finding.key].value
+        assert finding.severity == found[finding.key].severity
     found.to_json()

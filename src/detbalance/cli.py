@@ -606,7 +606,7 @@ def _story(
     if recipes is None:
         recipes = _prescribed(found, settings)
         console.print(f"comparing: {', '.join(recipes)}")
-    _compare(data, recipes, seeds, settings, folder, page, diagnosis=found, **options)
+    _compare(data, recipes, seeds, settings, folder, page, diagnosis=found, probe=50, **options)
 
 
 def _prescribed(found: Any, settings: Settings) -> list[str]:
@@ -665,6 +665,9 @@ def _compare(
     for name, recipe in result.results["recipes"].items():
         for failed in (run for run in recipe["runs"] if run["status"] == "failed"):
             console.print(f"[red]failed:[/] {name} seed {failed['seed']}: {failed['error']}")
+    log = folder / result.results["baseline"] / f"seed{result.results['seeds'][0]}" / "probes.npz"
+    if diagnosis is not None and log.exists():
+        diagnosis = diagnosis.with_log(log)
     result.save(page, diagnosis)
     console.print(f"report: {page}")
 
@@ -710,7 +713,7 @@ def _run_progress(step: Any, what: str) -> Any:
 
 
 # The anchors that the diagnosis judges a detector by where it has none of that name: FCOS has the levels of RetinaNet.
-_ANCHORS = {"fcos": "retinanet", "ssd": "ssd300"}
+_ANCHORS = {"fcos": "retinanet", "ssd": "ssd300", "cascade_rcnn": "faster_rcnn"}
 _COLOURS = {None: "dim", 0: "green", 1: "yellow", 2: "dark_orange", 3: "red"}
 
 

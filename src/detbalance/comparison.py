@@ -20,13 +20,14 @@ from .data.readers import read
 from .data.splits import split
 from .detections import save_predictions
 from .detectors import build
+from .diagnosis import training_findings
 from .evaluation import evaluate
 from .prediction import predict
 from .recipe import Recipe
 from .recipes import get
 from .results import finished, tabulate
 from .runs import Settings, load_model, same
-from .training import train
+from .training import PROBES, train
 
 __all__ = ["Comparison", "compare", "run_one"]
 
@@ -61,6 +62,7 @@ def compare(
     draws: int = 1000,
     edges: tuple[int, int] = (10, 100),
     progress: Callable[[str, int, int, int, dict[str, float]], None] | None = None,
+    probe: int = 0,
 ) -> Comparison:
     """Train every recipe with every seed on the same images, and report what helped, by how much and how surely.
 
@@ -78,6 +80,7 @@ def compare(
         draws: resampled test sets behind each interval.
         edges: largest numbers of training images of a rare and of a common class.
         progress: called as (recipe, seed, step, steps, losses).
+        probe: measure what drives the training of each recipe's first seed, every so many steps; 0 is never.
 
     Raises:
         ValueError: for recipes of the same name, or that the detector does not take.
@@ -115,6 +118,7 @@ def compare(
                     progress=step,
                     images=images,
                     test_images=test_images,
+                    probe=probe if seed == seeds[0] else 0,
                 )
             except (ArithmeticError, RuntimeError, ValueError) as error:
                 run |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
@@ -123,6 +127,8 @@ def compare(
             evaluation = run.pop("evaluation", {})
             runs[recipe.name].append({**run, "metrics": evaluation.get("metrics", {})})
     results = tabulate(training, testing, chosen, runs, seeds, settings, folder, draws, edges)
+    for recipe in chosen:
+        results["recipes"][recipe.name]["drove"] = _drove(folder / recipe.name / f"seed{seeds[0]}" / PROBES)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
     comparison = Comparison(results, folder)
@@ -206,6 +212,24 @@ def _recipes(recipes: Sequence[str | Recipe], settings: Settings, classes: int) 
     if twice:
         raise ValueError(f"expected recipes of different names but got {', '.join(twice)} more than once")
     return chosen
+
+
+def _drove(path: Path) -> list[dict[str, Any]]:
+    """What drove a run, by its probes; nothing without them."""
+    if not path.exists():
+        return []
+    return [
+        {
+            "problem": finding.imbalance.value,
+            "key": finding.key,
+            "measure": finding.measure,
+            "value": finding.value,
+            "severity": None if finding.severity is None else finding.severity.name.lower(),
+            "summary": finding.summary,
+        }
+        for finding in training_findings(path)
+        if finding.value is not None
+    ]
 
 
 def _bound(progress: Callable, name: str, seed: int) -> Callable[[int, int, dict[str, float]], None]:

@@ -165,3 +165,17 @@ def test_the_diagnosis_opens_the_page(results, diagnosis):
     html = report.comparison_page(results, diagnosis)
     assert html.index('id="meters"') < html.index('id="verdict"') < html.index('id="problem-object-scale"')
     assert html.count('class="problem ') == 8
+
+
+def test_what_drove_the_runs_stands_beside_each_other(results):
+    entry = {"problem": "objective", "key": "tasks", "measure": "log ratio", "value": 0.25, "severity": "mild"}
+    results["recipes"]["baseline"]["drove"] = [{**entry, "summary": "The box loss is small."}]
+    results["recipes"]["pisa"]["drove"] = [{**entry, "value": 0.5, "severity": None, "summary": "It is not."}]
+    html = report.comparison_page(results)
+    section = html[html.index('id="drove"') :].partition("</section>")[0]
+    assert "width:25.0%" in section
+    assert "width:50.0%" in section
+    assert "The box loss is small." in section
+    assert "It is not." not in section
+    assert section.count("<td>-</td>") == 1  # libra was not probed
+    assert 'id="drove"' not in report.comparison_page({**results, "recipes": {}})

@@ -42,7 +42,7 @@ from .probed import driven
 from .result import Diagnosis
 from .severity import judge, merged
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "training_findings"]
 
 _FILE_SECONDS = 1.0  # spent on image files, so that a large dataset is not kept waiting by them
 
@@ -161,19 +161,52 @@ def _with_model(
 ) -> list[Finding]:
     """What detections and a training log tell; where one is missing, what is needed."""
     logged = {} if log is None else read_log(log)
-    outliers = regression.outliers_of_log(logged, sampler)
-    tasks = objective.task_balance(logged, target=wanted.get("tasks"))
-    found = [tasks or objective.tasks_needed(), objective.task_pace(logged)]
-    found += [objective_conflict(logged), *driven(logged, columns.classes)]
-    if "iou_before" in logged:
-        found.append(detected.ious_before_after(logged["iou_before"], logged["iou_after"]))
+    found = _logged(logged, columns.classes, sampler, wanted)
+    keys = {finding.key for finding in found}
+    outliers = None
+    if "tasks" not in keys:
+        found.append(objective.tasks_needed())
     if predictions is not None:
         detections = detected.in_order(predictions, columns.data, ids)
         iou, row = detected.nearest_objects(columns, detections)
         found.append(detected.detection_ious(columns, sampler, detections, iou))
-        outliers = outliers or regression.outlier_share(columns, sampler, detections, iou, row)
-    found.append(outliers or regression.outliers_needed())
+        outliers = regression.outlier_share(columns, sampler, detections, iou, row)
+    if "outliers" not in keys:
+        found.append(outliers or regression.outliers_needed())
+    return found
+
+
+def _logged(
+    logged: Mapping[str, np.ndarray], classes: tuple[str, ...], sampler: Resampler, wanted: Mapping[str, Any]
+) -> list[Finding]:
+    """What a training log tells."""
+    found = [objective.task_balance(logged, target=wanted.get("tasks")), objective.task_pace(logged)]
+    found += [objective_conflict(logged), *driven(logged, classes)]
+    if "iou_before" in logged:
+        found.append(detected.ious_before_after(logged["iou_before"], logged["iou_after"]))
+    found.append(regression.outliers_of_log(logged, sampler))
     return [finding for finding in found if finding is not None]
+
+
+def training_findings(
+    log: Mapping[str, np.ndarray] | str | Path,
+    classes: Sequence[str] = (),
+    *,
+    thresholds: Mapping[str, tuple[float, float, float]] | None = None,
+) -> tuple[Finding, ...]:
+    """What drove one training, from its log alone: what `diagnose(log=...)` adds to what annotations tell.
+
+    log, thresholds: as in `diagnose`. classes: their names; probes know them themselves.
+
+    >>> log = {"loss_class": np.array([0.9, 0.6]), "loss_box": np.array([0.1, 0.1])}
+    >>> [finding.key for finding in training_findings(log)]
+    ['tasks']
+    """
+    limits = merged(thresholds)
+    found = _logged(read_log(log), tuple(classes), Resampler(1, 0), {})
+    rank = {problem: i for i, problem in enumerate(Imbalance)}
+    found = [replace(f, severity=judge(f.key, f.value, limits)) if f.severity is None else f for f in found]
+    return tuple(sorted(found, key=lambda f: rank[f.imbalance]))
 
 
 def _facts(data: Annotations) -> dict[str, Any]:

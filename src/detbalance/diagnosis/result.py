@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ class Diagnosis:
     def prescription(self) -> Prescription:
         """What to try, ranked, for the kind of detector whose anchors were counted."""
         return prescribe(self.findings, source=self.data.source, kind=self.settings.get("kind", "dense"))
+
+    def with_log(self, log: Mapping[str, np.ndarray] | str | Path) -> Diagnosis:
+        """The same diagnosis with what a training log tells besides (see `diagnose(log=...)`)."""
+        from .driver import training_findings
+
+        added = training_findings(log, self.data.classes, thresholds=self.settings.get("thresholds"))
+        told = {finding.key for finding in added}
+        findings = [*(finding for finding in self.findings if finding.key not in told), *added]
+        rank = {problem: i for i, problem in enumerate(Imbalance)}
+        findings.sort(key=lambda finding: (rank[finding.imbalance], not finding.headline))
+        return replace(self, findings=tuple(findings))
 
     def to_dict(self) -> dict[str, Any]:
         """Every number as plain Python values; the schema is in docs/diagnosis.md."""

@@ -77,6 +77,7 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
         seeds="seed" if len(results.get("seeds") or ()) == 1 else "seeds",
         rows=_rows(names, recipes, baseline),
         forest=_forest(names, recipes),
+        drove=_drove(names, recipes),
         metrics={key: METRICS[key] for key in METRICS if any(_metric(recipes[n], key) for n in names)},
         failed=[(name, run) for name in names for run in runs_of(recipes[name]) if run.get("status") != "done"],
         charts=charts,
@@ -91,6 +92,7 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
 def _contents(charts: Mapping, results: Mapping, measured: dict | None) -> list[tuple[str, str]]:
     entries = [("meters", "Imbalance")] if measured else []
     entries += [("verdict", "What helped"), ("table", "The figures")]
+    entries += [("drove", "What drove it")] if any(r.get("drove") for r in _recipes_of(results)) else []
     entries += [(key, SECTIONS[key][0]) for key in charts]
     entries += [("examples", "Example images")] if results.get("examples") else []
     if measured:
@@ -98,6 +100,22 @@ def _contents(charts: Mapping, results: Mapping, measured: dict | None) -> list[
 
         entries += sections_of(measured)
     return [*entries, ("settings", "Settings"), ("reading", "How to read this")]
+
+
+def _recipes_of(results: Mapping[str, Any]) -> list[Mapping]:
+    return [recipe or {} for recipe in (results.get("recipes") or {}).values()]
+
+
+def _drove(names: Sequence[str], recipes: Mapping) -> list[dict]:
+    """What the probes measured, a row a measure with the value of each recipe, and the baseline's in words."""
+    found = {name: {entry["key"]: entry for entry in recipes[name].get("drove") or ()} for name in names}
+    keys = dict.fromkeys(key for entries in found.values() for key in entries)
+    rows = []
+    for key in keys:
+        of = [found[name].get(key) for name in names]
+        first = next(entry for entry in of if entry)
+        rows.append({"problem": first["problem"], "measure": first["measure"], "of": of, "told": first["summary"]})
+    return rows
 
 
 def _common(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
