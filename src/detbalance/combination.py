@@ -73,14 +73,14 @@ def _tuple(value: Any) -> tuple:
 
 
 def terms(expression: str) -> list[tuple[bool, str]]:
-    """The parts of `a+b-c`, each with whether it is added; a file of one's own may hold a minus.
+    """The parts of `a+b-c`, each with whether it is added; a file's name may hold a minus.
 
     >>> terms("balanced-focal+my-file.py:mine")
     [(True, 'balanced'), (False, 'focal'), (True, 'my-file.py:mine')]
     """
     found = []
     for piece in expression.split("+"):
-        first, *without = [piece] if ".py:" in piece else piece.split("-")
+        first, *without = [piece] if ".py:" in piece or piece.endswith(".json") else piece.split("-")
         found += [(True, first.strip()), *((False, name.strip()) for name in without)]
     return found
 

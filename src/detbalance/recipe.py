@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .anchor_settings import AnchorSettings
 
 __all__ = ["Phase", "Recipe", "Stage"]
 
@@ -107,6 +110,8 @@ class Recipe:
     """(in_channels, out_channels) -> module (necks)"""
     head: Callable | None = None
     """replaces the detector's head (heads)"""
+    anchors: AnchorSettings | None = None
+    """in place of the detector's own, as `detbalance anchors` finds them"""
     proposals: Stage = Stage()
     """the region proposal network; two-stage detectors only"""
     stages: Stage | tuple[Stage, ...] = Stage()

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from .anchor_settings import AnchorSettings
 from .assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
 from .augment import CutPaste
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
@@ -624,8 +625,8 @@ def kinds(name: str) -> tuple[str, ...]:
 
 
 def get(name: str, kind: str) -> Recipe:
-    """A recipe by name, `file.py:function` for one of your own, or several put together: `a+b`; `c-a` is `c` without
-    its part `a`.
+    """A recipe by name, `file.py:function` for one of your own, `anchors.json` for anchors that `detbalance anchors`
+    found, or several put together: `a+b`; `c-a` is `c` without its part `a`.
 
     Raises ValueError for a name that is none of them, listing those there are; for recipes that fill the same slot.
 
@@ -663,9 +664,12 @@ def _named(name: str, kind: str) -> Recipe:
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), function, kind)
+    if name.endswith(".json"):
+        return _with_anchors(Path(name), kind)
     if name not in names():
         raise ValueError(
-            f"no recipe {name!r}; there are {', '.join(names())}, `file.py:function` for your own, `a+b` for several"
+            f"no recipe {name!r}; there are {', '.join(names())}, `file.py:function` for your own, "
+            "`anchors.json` of `detbalance anchors`, `a+b` for several"
         )
     return globals()[name](kind)
 
@@ -683,6 +687,14 @@ def _from_file(path: Path, function: str, kind: str) -> Recipe:
             f"{path}: expected {function!r} to be a Recipe or a function kind -> Recipe but got {recipe!r}"
         )
     return recipe
+
+
+def _with_anchors(path: Path, kind: str) -> Recipe:
+    anchors = AnchorSettings.load(path)
+    wanted = {"retinanet": "dense", "ssd": "ssd"}.get(anchors.detector, "rcnn")
+    if kind != wanted:
+        raise ValueError(f"{path} has anchors for {anchors.detector}, of kind {wanted!r}, not {kind!r}")
+    return Recipe(name=path.stem, anchors=anchors)
 
 
 def _is_recipe(name: str, function: Callable) -> bool:

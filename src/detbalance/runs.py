@@ -14,6 +14,7 @@ from torch import nn
 
 from . import __version__, detectors, recipes
 from .adapters import attach, kind_of
+from .anchor_settings import AnchorSettings
 from .atomic import write_json
 from .data.annotations import Annotations
 from .recipe import Recipe
@@ -81,8 +82,10 @@ def build_model(
 
 def describe(data: Annotations, recipe: Recipe, settings: Settings) -> dict[str, Any]:
     """What a run folder says of itself: enough to know whether two runs are the same, and to run it again."""
+    anchors = {} if recipe.anchors is None else {"anchors": asdict(recipe.anchors)}
     return {
         "recipe": recipe.name,
+        **anchors,
         "repr": repr(recipe),
         "settings": {**asdict(settings), "image_size": list(settings.image_size)},
         "data": {
@@ -124,7 +127,8 @@ def claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
 def load_model(folder: Path | str, recipe: Recipe | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """A finished run's model, ready to predict, and its settings.
 
-    A recipe of your own that changes the architecture (neck, head) has to be given; named ones are found.
+    A recipe of your own that changes the architecture (neck, head) has to be given; named ones are found, and so are
+    anchors, where that is all it has.
 
     Raises FileNotFoundError if the run is not finished.
     """
@@ -132,6 +136,9 @@ def load_model(folder: Path | str, recipe: Recipe | None = None) -> tuple[nn.Mod
     described = json.loads((folder / "settings.json").read_text())
     saved = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
     settings = Settings(**described["settings"])
+    if recipe is None and "anchors" in described and described["recipe"] not in recipes.names():
+        alone = Recipe(name=described["recipe"], anchors=AnchorSettings.of(described["anchors"]))
+        recipe = alone if described["repr"] == repr(alone) else None
     model = build_model(settings, tuple(saved["classes"]), recipe or described["recipe"])
     model.load_state_dict(saved["model"])
     return model.eval(), described

@@ -11,6 +11,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.ssd import SSD
 
+from ..detectors.anchors import place_anchors, prepare_anchors
 from ..detectors.yolov2 import YOLOv2
 from ..recipe import Recipe, Stage
 from .fcos import prepare_fcos
@@ -91,9 +92,12 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     else:
         prepare = next(prepare for classes, _, prepare in _DETECTORS if isinstance(model, classes))
         install = prepare(model, recipe.stages, generator)
+    anchors = None if recipe.anchors is None else prepare_anchors(model, recipe.anchors)
     if head is not None:
         model.head = head
     install()
+    if anchors is not None:
+        place_anchors(model, anchors)
     if neck is not None:
         model.backbone.fpn = neck
     if recipe.objective is not None:

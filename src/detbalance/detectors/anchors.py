@@ -9,7 +9,7 @@ from torchvision.models.detection.ssd import SSD
 
 from ..anchor_settings import AnchorSettings
 
-__all__ = ["set_anchors"]
+__all__ = ["place_anchors", "prepare_anchors", "set_anchors"]
 
 
 def set_anchors(model: nn.Module, settings: AnchorSettings) -> None:
@@ -23,16 +23,30 @@ def set_anchors(model: nn.Module, settings: AnchorSettings) -> None:
     >>> model.anchor_generator.sizes[0]
     (9, 12, 15)
     """
-    kinds = {"retinanet": RetinaNet, "ssd": SSD}
-    if not isinstance(model, kinds.get(settings.detector, FasterRCNN)):
+    place_anchors(model, prepare_anchors(model, settings))
+
+
+def prepare_anchors(model: nn.Module, settings: AnchorSettings) -> nn.Module:
+    """What `set_anchors` puts into the model, which stays as it is. Raises as that does."""
+    wanted = {"retinanet": RetinaNet, "ssd": SSD}.get(settings.detector, FasterRCNN)
+    if not isinstance(model, wanted):
         raise ValueError(f"these anchors are for {settings.detector}, and the detector is a {type(model).__name__}")
-    owner = model.rpn if isinstance(model, FasterRCNN) else model
-    old = owner.anchor_generator
+    old = _owner(model).anchor_generator
     if settings.detector == "ssd":
-        new = DefaultBoxGenerator([list(r) for r in settings.ratios], scales=list(settings.scales), clip=old.clip)
+        ratios, scales = [list(level) for level in settings.ratios], list(settings.scales)
+        new = DefaultBoxGenerator(ratios, scales=scales, steps=old.steps, clip=old.clip)
     else:
         new = AnchorGenerator(settings.sizes, (settings.ratios,) * len(settings.sizes))
     had, has = old.num_anchors_per_location(), new.num_anchors_per_location()
     if had != has:
         raise ValueError(f"expected {had} anchors a place on the levels, as the head predicts, but got {has}")
-    owner.anchor_generator = new
+    return new
+
+
+def place_anchors(model: nn.Module, generator: nn.Module) -> None:
+    """The second half of `set_anchors`."""
+    _owner(model).anchor_generator = generator
+
+
+def _owner(model: nn.Module) -> nn.Module:
+    return model.rpn if isinstance(model, FasterRCNN) else model
