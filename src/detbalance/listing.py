@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from . import recipes
-from .catalog import folder_of, methods, treating
+from .catalog import exported, folder_of, methods, treating
+from .neck_costs import STATED, neck_cost
 from .taxonomy import Family, Imbalance
 
 __all__ = ["details", "tree"]
@@ -30,13 +31,14 @@ def tree() -> Any:
             leaf = branch.add(f"[bold]{problem.value}[/] (section {problem.section}): [dim]{problem.question}[/]")
             found = treating(problem)
             for folder in dict.fromkeys(folder_of(method) for method in found):
-                names = ", ".join(m.__name__ for m in found if folder_of(m) == folder)
+                names = ", ".join(_named(m) for m in found if folder_of(m) == folder)
                 leaf.add(f"[cyan]{folder}[/]: {names}")
             if not found:
                 leaf.add("[dim]nothing yet[/]")
     named = root.add("[bold]recipes[/] for --recipe and --recipes")
     for name in recipes.names():
         named.add(f"[cyan]{name}[/] ({', '.join(recipes.kinds(name))}): {_first(getattr(recipes, name))}")
+    root.add(f"[dim]necks: parameters, floating-point operations on {STATED}[/]")
     root.add("[dim]detbalance methods NAME shows one of them[/]")
     return root
 
@@ -67,9 +69,27 @@ def _method(method: type) -> list[str]:
         f"addresses: {', '.join(problem.value for problem in method.addresses)}",
         f"paper: {method.paper}",
         *_bounds(method),
+        *_cost(method),
         f"recipes: {', '.join(users) or 'none yet'}",
         *(line for name in users for line in _evidence(name)),
     ]
+
+
+def _named(method: type) -> str:
+    """The name; with a neck what it costs."""
+    if folder_of(method) != "necks":
+        return method.__name__
+    cost = neck_cost(method)
+    return f"{method.__name__} ({cost.parameters / 1e6:.3g} M, {cost.flops / 1e9:.3g} G)"
+
+
+def _cost(method: type) -> list[str]:
+    """What a neck costs, and in FPNs."""
+    if folder_of(method) != "necks":
+        return []
+    mine, plain = neck_cost(method), neck_cost(exported("necks").FPN)
+    ratio = f"{mine.parameters / plain.parameters:.2f} and {mine.flops / plain.flops:.2f} times FPN's"
+    return [f"cost: {mine}, {ratio}, on {STATED}"]
 
 
 def _bounds(method: type) -> list[str]:

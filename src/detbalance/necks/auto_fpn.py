@@ -26,8 +26,8 @@ class AutoFPN(Neck):
 
     Xu et al., section 3 (Auto-fusion). After a 1x1 convolution of each map, every cell makes level t as the sum over
     its edges (t, s, o) of o(level s), brought to the size of t (max-pooling down, nearest neighbour up); operations are
-    the identity and ReLU, depthwise 3x3 or 5x5 (dilation 1 or 2), 1x1, batch norm, about half an FPN's parameters.
-    Batch norm wants batches of several images.
+    the identity and ReLU, depthwise 3x3 or 5x5 (dilation 1 or 2), 1x1, batch norm, which wants batches of
+    several images.
 
     The cells that the paper found stand in a drawing alone, which no public text repeats; the names of its operations
     could not be checked either. The default is a member of the same space made by hand, a way down and a way up, and
