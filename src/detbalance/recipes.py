@@ -56,7 +56,21 @@ from .losses import (
     SeesawLoss,
     VarifocalLoss,
 )
-from .necks import BalancedFPN
+from .necks import (
+    MLFPN,
+    NASFPN,
+    STDN,
+    AugFPN,
+    AutoFPN,
+    BalancedFPN,
+    BiFPN,
+    DynamicHead,
+    FeatureHierarchy,
+    PANet,
+    ParallelFPN,
+    ReconfiguredFPN,
+    ZoomOutIn,
+)
 from .objectives import (
     DynamicTaskPrioritisation,
     DynamicWeightAveraging,
@@ -189,6 +203,66 @@ def combined_box_loss(kind: str) -> Recipe:
 def balanced_fpn(kind: str) -> Recipe:
     """Libra's pyramid: every level sees the average of all. Needs a detector with a pyramid."""
     return Recipe(name="balanced_fpn", neck=_balanced_fpn(kind))
+
+
+def feature_hierarchy(kind: str) -> Recipe:
+    """No pyramid: each level is predicted from the backbone's own map. What the pyramids are measured by."""
+    return _pyramid("feature_hierarchy", kind, FeatureHierarchy)
+
+
+def panet(kind: str) -> Recipe:
+    """A second path, from fine to coarse, after the pyramid's."""
+    return _pyramid("panet", kind, PANet)
+
+
+def stdn(kind: str) -> Recipe:
+    """All levels cut from the deepest map, fine ones by laying channels out as places."""
+    return _pyramid("stdn", kind, STDN)
+
+
+def parallel_fpn(kind: str) -> Recipe:
+    """All levels pooled from the same features, each with context from the others."""
+    return _pyramid("parallel_fpn", kind, ParallelFPN)
+
+
+def reconfigured_fpn(kind: str) -> Recipe:
+    """To each level is added what attention takes from all backbone maps together."""
+    return _pyramid("reconfigured_fpn", kind, ReconfiguredFPN)
+
+
+def zoom_out_in(kind: str) -> Recipe:
+    """Deconvolutions back to the fine sizes, stacked with the backbone's maps, channels weighed for each image."""
+    return _pyramid("zoom_out_in", kind, ZoomOutIn)
+
+
+def mlfpn(kind: str) -> Recipe:
+    """M2Det's eight small pyramids in a row, their levels stacked and weighed."""
+    return _pyramid("mlfpn", kind, MLFPN)
+
+
+def nas_fpn(kind: str) -> Recipe:
+    """The cell that architecture search found on COCO, seven times."""
+    return _pyramid("nas_fpn", kind, NASFPN)
+
+
+def auto_fpn(kind: str) -> Recipe:
+    """Light cells of separable and dilated convolutions, made by hand; `bench/search_neck.py` finds your data's own."""
+    return _pyramid("auto_fpn", kind, AutoFPN)
+
+
+def bifpn(kind: str) -> Recipe:
+    """EfficientDet's cells: both ways, every merge with weights of its own."""
+    return _pyramid("bifpn", kind, BiFPN)
+
+
+def aug_fpn(kind: str) -> Recipe:
+    """Context from the deepest map goes down the pyramid. Without the paper's two parts in the heads."""
+    return _pyramid("aug_fpn", kind, AugFPN)
+
+
+def dynamic_head(kind: str) -> Recipe:
+    """Six blocks of attention over scales, places and tasks upon the pyramid."""
+    return _pyramid("dynamic_head", kind, DynamicHead)
 
 
 def libra(kind: str) -> Recipe:
@@ -825,6 +899,13 @@ def _sampled(name: str, kind: str, **parts: Callable) -> Recipe:
 def _balanced_l1(kind: str) -> Callable:
     # beta as each detector's own smooth L1; 0.11 is Libra's for RetinaNet.
     return BalancedL1Loss(beta=0.11 if _check(kind) == "dense" else 1.0)
+
+
+def _pyramid(name: str, kind: str, neck: Callable) -> Recipe:
+    """Another neck in place of the feature pyramid."""
+    if _check(kind) in ("ssd", "yolo"):
+        raise ValueError(f"recipe {name!r} replaces the feature pyramid, and {kind!r} detectors have none")
+    return Recipe(name=name, neck=neck)
 
 
 def _balanced_fpn(kind: str) -> Callable:
