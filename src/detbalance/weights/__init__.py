@@ -3,8 +3,10 @@
 from .class_balanced import ClassBalancedWeights
 from .classification_aware import ClassificationAwareWeights
 from .constant import ConstantWeights
+from .coverage import CoverageBalancedWeights
 from .focal import FocalWeights
 from .iou_balanced import IoUBalancedWeights
+from .position import PositionBalancedWeights
 from .prime import PrimeSampleWeights
 from .score import ScoreWeights
 
@@ -12,8 +14,10 @@ __all__ = [
     "ClassBalancedWeights",
     "ClassificationAwareWeights",
     "ConstantWeights",
+    "CoverageBalancedWeights",
     "FocalWeights",
     "IoUBalancedWeights",
+    "PositionBalancedWeights",
     "PrimeSampleWeights",
     "ScoreWeights",
 ]
