@@ -15,7 +15,14 @@ from functools import partial
 from pathlib import Path
 
 from .anchor_settings import AnchorSettings
-from .assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
+from .assigners import (
+    ATSSAssigner,
+    DynamicAssigner,
+    MaxIoUAssigner,
+    PAAAssigner,
+    SimOTAAssigner,
+    TaskAlignedAssigner,
+)
 from .augment import CutPaste
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
 from .combination import combine, terms
@@ -40,6 +47,7 @@ from .losses import (
     CombinedBoxLoss,
     CrossEntropyLoss,
     DRLoss,
+    DynamicSmoothL1Loss,
     EQLv2Loss,
     EqualisedFocalLoss,
     EquilibriumLoss,
@@ -659,6 +667,13 @@ def cascade(kind: str) -> Recipe:
     each fed with the boxes of the one before; two stages only. `cascade_rcnn` is the detector that has them unasked."""
     _two_stages("cascade", kind)
     return Recipe(name="cascade", stages=STAGES)
+
+
+def dynamic_rcnn(kind: str) -> Recipe:
+    """Dynamic R-CNN: the region head's IoU threshold and the beta of its smooth L1 loss follow the proposals as these
+    get better; two stages only."""
+    _two_stages("dynamic_rcnn", kind)
+    return Recipe(name="dynamic_rcnn", stages=Stage(assign=DynamicAssigner(), box_loss=DynamicSmoothL1Loss()))
 
 
 def iterative_refinement(kind: str) -> Recipe:

@@ -162,7 +162,10 @@ class StageLoss(nn.Module):
             return self._shown(samples, losses, parts)
 
     def _shown(self, samples: Samples, losses: dict[str, Tensor], rows: dict[str, Any]) -> dict[str, Tensor]:
-        """The losses, once the observers have seen them."""
+        """The losses, once the parts with statistics of their own and the observers have seen them."""
+        for part in (self.assign, self.box_loss) if self.training else ():
+            if hasattr(part, "after_step"):
+                part.after_step(samples)
         for observer in self.observers:
             observer(self, samples, losses, rows)
         return losses

@@ -5,6 +5,7 @@ An assigner that goes by the present scores and boxes has `needs_predictions = T
 
 from .ambiguity_ignoring import AmbiguityIgnoringAssigner
 from .atss import ATSSAssigner
+from .dynamic import DynamicAssigner
 from .max_iou import MaxIoUAssigner
 from .paa import PAAAssigner
 from .receptive_field import ReceptiveFieldAssigner
@@ -14,6 +15,7 @@ from .task_aligned import TaskAlignedAssigner
 __all__ = [
     "ATSSAssigner",
     "AmbiguityIgnoringAssigner",
+    "DynamicAssigner",
     "MaxIoUAssigner",
     "PAAAssigner",
     "ReceptiveFieldAssigner",

@@ -11,6 +11,7 @@ from .combined import CombinedBoxLoss
 from .cross_entropy import CrossEntropyLoss
 from .diou import CIoULoss, DIoULoss
 from .dr import DRLoss
+from .dynamic_smooth_l1 import DynamicSmoothL1Loss
 from .eiou import EIoULoss, FocalEIoULoss
 from .eqlv2 import EQLv2Loss
 from .equalised_focal import EqualisedFocalLoss
@@ -43,6 +44,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DIoULoss",
     "DRLoss",
+    "DynamicSmoothL1Loss",
     "EIoULoss",
     "EQLv2Loss",
     "EqualisedFocalLoss",
