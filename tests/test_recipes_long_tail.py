@@ -24,6 +24,7 @@ KINDS = {
             "balanced_batches",
             "class_balanced",
             "effective_number",
+            "size_balanced",
         ),
         ANY,
     ),

@@ -19,6 +19,7 @@ from .assigners import (
     ATSSAssigner,
     DynamicAssigner,
     MaxIoUAssigner,
+    NWDAssigner,
     PAAAssigner,
     SimOTAAssigner,
     TaskAlignedAssigner,
@@ -59,6 +60,7 @@ from .losses import (
     GIoULoss,
     IoUBalancedLoss,
     LogitAdjustment,
+    NWDLoss,
     QualityFocalLoss,
     RankSortLoss,
     SeesawLoss,
@@ -115,6 +117,7 @@ from .weights import (
     IoUBalancedWeights,
     PrimeSampleWeights,
     ScoreWeights,
+    SizeBalancedWeights,
 )
 
 __all__ = ["COMBINED", "get", "kinds", "names", "parts"]
@@ -647,6 +650,23 @@ def balanced_finetuning(kind: str) -> Recipe:
     _check(kind)
     second = Phase(share=1, images=UnderSampling(), learning_rate=0.1)
     return Recipe(name="balanced_finetuning", phases=(Phase(share=3), second))
+
+
+def nwd(kind: str) -> Recipe:
+    """Boxes as normal distributions, for tiny objects: what they are assigned by, and their loss; C is the mean side of
+    the objects at hand. In R-CNN the assignment of the proposal network."""
+    if _check(kind) == "rcnn":
+        return Recipe(name="nwd", proposals=Stage(assign=NWDAssigner(constant=None)))
+    if kind != "dense":
+        raise ValueError(f"recipe 'nwd' assigns anchors by thresholds, and {kind!r} detectors do it in their own way")
+    assigner = NWDAssigner(positive=0.5, negative=0.4, constant=None)
+    return Recipe(name="nwd", stages=Stage(assign=assigner, box_loss=NWDLoss(constant=None), box_weight=2.0))
+
+
+def size_balanced(kind: str) -> Recipe:
+    """Weights that even out how much the positives of small, medium and large objects count."""
+    _check(kind)
+    return Recipe(name="size_balanced", stages=Stage(weigh=SizeBalancedWeights()))
 
 
 def proi(kind: str) -> Recipe:

@@ -7,6 +7,7 @@ from .ambiguity_ignoring import AmbiguityIgnoringAssigner
 from .atss import ATSSAssigner
 from .dynamic import DynamicAssigner
 from .max_iou import MaxIoUAssigner
+from .nwd import NWDAssigner
 from .paa import PAAAssigner
 from .receptive_field import ReceptiveFieldAssigner
 from .sim_ota import SimOTAAssigner
@@ -17,6 +18,7 @@ __all__ = [
     "AmbiguityIgnoringAssigner",
     "DynamicAssigner",
     "MaxIoUAssigner",
+    "NWDAssigner",
     "PAAAssigner",
     "ReceptiveFieldAssigner",
     "SimOTAAssigner",

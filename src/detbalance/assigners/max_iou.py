@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,21 +64,27 @@ class MaxIoUAssigner:
         boxes, truth = numbers(boxes, target)
         if not len(truth):
             return nobody(boxes)
-        return self._threshold(*self._overlaps(boxes, truth))
+        return self._threshold(*self._overlaps(boxes, truth, self.measure))
 
     def _threshold(self, best: Tensor, owner: Tensor, favourite: Tensor) -> Int[Tensor, " N"]:
         matched = torch.where(best < self.positive, IGNORED, owner)
         matched = torch.where(best < self.negative, BACKGROUND, matched)
         return torch.where(favourite, owner, matched) if self.low_quality else matched
 
+    def measure(self, truth: Float[Tensor, "G 4"], boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "G N"]:
+        """What the thresholds are of."""
+        return box_iou(truth, boxes)
+
     @staticmethod
-    def _overlaps(boxes: Tensor, truth: Tensor) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"], Bool[Tensor, " N"]]:
+    def _overlaps(
+        boxes: Tensor, truth: Tensor, measure: Callable[[Tensor, Tensor], Tensor] = box_iou
+    ) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"], Bool[Tensor, " N"]]:
         """The highest IoU of each candidate, with which object, and whether some object has no better candidate."""
         best = boxes.new_full((len(boxes),), -1.0)
         owner = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
         favourite = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         for part in slices(len(truth), len(boxes)) if len(boxes) else ():
-            iou = box_iou(truth[part], boxes)
+            iou = measure(truth[part], boxes)
             highest = iou.amax(1, keepdim=True)
             favourite |= ((iou == highest) & (highest > 0)).any(0)
             value, row = iou.max(0)

@@ -25,6 +25,7 @@ from .group_softmax import BalancedGroupSoftmax
 from .iou import IoULoss
 from .iou_balanced import IoUBalancedLoss
 from .logit_adjustment import LogitAdjustment
+from .nwd import NWDLoss
 from .quality import QualityFocalLoss, VarifocalLoss
 from .rank_sort import RankSortLoss
 from .seesaw import SeesawLoss
@@ -61,6 +62,7 @@ __all__ = [
     "L1Loss",
     "L2Loss",
     "LogitAdjustment",
+    "NWDLoss",
     "QualityFocalLoss",
     "RankSortLoss",
     "SIoULoss",

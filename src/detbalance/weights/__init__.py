@@ -9,6 +9,7 @@ from .iou_balanced import IoUBalancedWeights
 from .position import PositionBalancedWeights
 from .prime import PrimeSampleWeights
 from .score import ScoreWeights
+from .size_balanced import SizeBalancedWeights
 
 __all__ = [
     "ClassBalancedWeights",
@@ -20,4 +21,5 @@ __all__ = [
     "PositionBalancedWeights",
     "PrimeSampleWeights",
     "ScoreWeights",
+    "SizeBalancedWeights",
 ]
