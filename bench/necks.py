@@ -1,7 +1,7 @@
 """What do necks cost? Time forward and backward, peak memory on a GPU, parameters, as ratios to the plain FPN.
 
 Maps of a 512 x 512 image at strides 8, 16, 32, with two extra levels. The rounds are interleaved; the figure is the
-median.
+median, on a CPU of processor time, so that others on the machine do not count.
 
     python bench/necks.py [--channels 64] [--size 512] [--batch 2] [--rounds 11] [--device cpu]
 """
@@ -25,15 +25,16 @@ def cost(neck: nn.Module, maps: dict[str, Tensor]) -> tuple[float, float, int]:
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
+    now = time.perf_counter if cuda else time.process_time
+    start = now()
     total = sum(y.square().mean() for y in neck(maps).values())
     if cuda:
         torch.cuda.synchronize()
-    middle = time.perf_counter()
+    middle = now()
     total.backward()
     if cuda:
         torch.cuda.synchronize()
-    end = time.perf_counter()
+    end = now()
     neck.zero_grad(set_to_none=True)
     return middle - start, end - middle, torch.cuda.max_memory_allocated() if cuda else 0
 
