@@ -24,7 +24,7 @@ from .assigners import (
     SimOTAAssigner,
     TaskAlignedAssigner,
 )
-from .augment import CutPaste
+from .augment import ContextPaste, CopyPaste, CutPaste, InstanceSwitching, MixUp, Mosaic
 from .box_generators import IoUUniformJitter, PositiveRoIGenerator
 from .combination import combine, terms
 from .detectors.cascade_rcnn import STAGES
@@ -706,6 +706,32 @@ def iterative_refinement(kind: str) -> Recipe:
 def cut_paste(kind: str) -> Recipe:
     """Objects cut out of other images and pasted anywhere, every class as often, under several blendings."""
     return _augmented("cut_paste", kind, CutPaste())
+
+
+def copy_paste(kind: str) -> Recipe:
+    """Objects of one image over another, both jittered strongly in scale; the pasted ones of every class as often."""
+    return _augmented("copy_paste", kind, CopyPaste(classes="even"))
+
+
+def context_paste(kind: str) -> Recipe:
+    """Objects of every class as often, pasted where the data show such objects, and as large."""
+    return _augmented("context_paste", kind, ContextPaste())
+
+
+def instance_switching(kind: str) -> Recipe:
+    """Objects in the places of others of their class, more of the classes of low AP, with a class-balanced loss."""
+    balanced = Stage(weigh=ClassBalancedWeights(counts=None))
+    return replace(_augmented("instance_switching", kind, InstanceSwitching()), stages=balanced)
+
+
+def mosaic(kind: str) -> Recipe:
+    """Half of the images made of four."""
+    return _augmented("mosaic", kind, Mosaic())
+
+
+def mixup(kind: str) -> Recipe:
+    """Half of the images mixed of two."""
+    return _augmented("mixup", kind, MixUp())
 
 
 def names() -> list[str]:

@@ -4,6 +4,11 @@ Boxes, labels and masks (where the target has them) stay in step; chance comes f
 dataset seeds for each image. What has to know the data has `fit(annotations, others)`, which gives a copy that does.
 """
 
+from .context_paste import ContextPaste
+from .copy_paste import CopyPaste
 from .cut_paste import CutPaste
+from .instance_switching import InstanceSwitching
+from .mixup import MixUp
+from .mosaic import Mosaic
 
-__all__ = ["CutPaste"]
+__all__ = ["ContextPaste", "CopyPaste", "CutPaste", "InstanceSwitching", "MixUp", "Mosaic"]

@@ -74,6 +74,8 @@ class Objects:
     """(B, 4) xyxy, pixels of the original image"""
     first: np.ndarray
     """(K + 1,) the objects of class k are rows first[k - 1]:first[k]"""
+    per_image: np.ndarray
+    """(I,) number of objects, those that are not taken too"""
     share: np.ndarray | None
     """(K,) how often each class is wanted; None: images are drawn, not objects"""
 
@@ -90,20 +92,25 @@ class Objects:
         taken = taken[np.argsort(label[taken], kind="stable")]
         first = np.searchsorted(label[taken], np.arange(1, len(annotations.classes) + 2))
         share = None if order is None else shares(order, annotations.counts, annotations.classes)
-        return cls(len(annotations), image[taken], row[taken], box[taken], first, share)
+        per_image = np.bincount(image, minlength=len(annotations))
+        return cls(len(annotations), image[taken], row[taken], box[taken], first, per_image, share)
 
-    def draw(self) -> tuple[int, int, int] | None:
-        """Class (from 0), image and row in its target of an object of a drawn class; None without objects."""
-        if self.share is None or not self.share.any():
+    def draw(self, factor: np.ndarray | float = 1.0) -> int | None:
+        """The number of an object of a drawn class; `factor` (K,) changes how often each is wanted. None without
+        objects."""
+        if self.share is None or not (share := self.share * factor).any():
             return None
-        kind = draw.row(self.share)
-        number = draw.whole(int(self.first[kind]), int(self.first[kind + 1]) - 1)
-        return kind, int(self.image[number]), int(self.row[number])
+        kind = draw.row(share)
+        return draw.whole(int(self.first[kind]), int(self.first[kind + 1]) - 1)
+
+    def kind(self, number: int) -> int:
+        """The class of an object, from 0."""
+        return int(np.searchsorted(self.first, number, side="right")) - 1
 
     def draw_image(self) -> int:
         """An image: any, or where a distribution was ordered one that holds an object of a drawn class."""
         drawn = None if self.share is None else self.draw()
-        return draw.whole(0, self.images - 1) if drawn is None else drawn[1]
+        return draw.whole(0, self.images - 1) if drawn is None else int(self.image[drawn])
 
 
 def known(data: Objects | None, method: object) -> Objects:

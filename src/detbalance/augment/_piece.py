@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +24,8 @@ class Piece:
     pixels: Float[Tensor, "3 h w"]
     masks: Bool[Tensor, "N h w"]
     labels: Int[Tensor, " N"]
+    corner: tuple[int, int] = (0, 0)
+    """left and top of the object where it was cut"""
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
@@ -78,7 +80,11 @@ def cut(image: Tensor, target: Target, row: int, *, how: str) -> Piece | None:
     own = masks[row]
     along = within & ((masks & own).sum((1, 2)) * 2 >= masks.sum((1, 2)).clamp(min=1))
     rows = torch.cat((torch.tensor([row]), along.nonzero().squeeze(1)))
-    return trimmed(pixels, masks[rows] & own, target["labels"][rows])
+    piece = trimmed(pixels, masks[rows] & own, target["labels"][rows])
+    if piece is None:
+        return None
+    x1, y1, _, _ = bounds(own[None])[0].tolist()
+    return replace(piece, corner=(left + x1, top + y1))
 
 
 def filled(boxes: Int[Tensor, "N 4"], size: tuple[int, int]) -> Bool[Tensor, "N h w"]:

@@ -104,7 +104,9 @@ class CutPaste:
         blend = self.blends[draw.whole(0, len(self.blends) - 1)]
         for _ in range(draw.whole(*self.count)):
             drawn = data.draw()
-            piece = None if drawn is None else cut(*others(drawn[1]), drawn[2], how=self.cut)
+            if drawn is None:
+                continue
+            piece = cut(*others(int(data.image[drawn])), int(data.row[drawn]), how=self.cut)
             if piece is not None:
                 boxes = self._paste(canvas, piece, boxes, blend)
         return canvas.finish(self.hidden)
