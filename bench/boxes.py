@@ -1,9 +1,9 @@
 """How long do losses take? Forward and backward of 100,000 rows, as a ratio to a reference in the same process.
 
 Box losses by smooth L1, class losses (10 classes) by cross-entropy, torchvision's own beside them. The rounds are
-interleaved, so that a busy machine slows all alike; the figure is the median.
+interleaved, so that a busy machine slows all alike; the figure is the median. The assigners are in bench/assigners.py.
 
-    python bench/boxes.py [--rows 100000] [--rounds 15] [--device cpu]
+    OMP_NUM_THREADS=1 python bench/boxes.py [--rows 100000] [--rounds 15] [--device cpu]
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from detbalance import losses
 
 
 def seconds(loss: Callable, predicted: Tensor, target: Tensor) -> float:
-    """One forward and backward."""
-    start = time.perf_counter()
+    """One forward and backward; of one thread, the processor's time, which others on the machine disturb less."""
+    now = time.perf_counter if predicted.is_cuda or torch.get_num_threads() > 1 else time.process_time
+    start = now()
     loss(predicted, target).sum().backward()
     if predicted.is_cuda:
         torch.cuda.synchronize()
     predicted.grad = None
-    return time.perf_counter() - start
+    return now() - start
 
 
 def report(named: dict[str, Callable], reference: str, predicted: Tensor, target: Tensor, rounds: int) -> None:
