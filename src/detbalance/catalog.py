@@ -22,6 +22,7 @@ FOLDERS = (
     "augment",
     "box_generators",
     "refinements",
+    "suppressions",
 )
 
 

@@ -45,6 +45,8 @@ class Stage:
     """factors of the box code (dx, dy, log w, log h); region head alone"""
     refine: Callable | None = None
     """where the region head looks in detection (refinements)"""
+    suppress: Callable | None = None
+    """which of the region head's detections stay, and where (suppressions)"""
 
     def __post_init__(self) -> None:
         for name in ("prior", "score_threshold"):

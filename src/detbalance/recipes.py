@@ -59,6 +59,7 @@ from .losses import (
     GHMRLoss,
     GIoULoss,
     IoUBalancedLoss,
+    KLLoss,
     LogitAdjustment,
     NWDLoss,
     QualityFocalLoss,
@@ -110,6 +111,7 @@ from .samplers import (
     ScoreHLRSampler,
     SemiHardSampler,
 )
+from .suppressions import VarianceVoting
 from .weights import (
     ClassBalancedWeights,
     ClassificationAwareWeights,
@@ -687,6 +689,12 @@ def cascade(kind: str) -> Recipe:
     each fed with the boxes of the one before; two stages only. `cascade_rcnn` is the detector that has them unasked."""
     _two_stages("cascade", kind)
     return Recipe(name="cascade", stages=STAGES)
+
+
+def kl_loss(kind: str) -> Recipe:
+    """KL loss: the region head learns how sure each side of a box is, and detections vote by it; two stages only."""
+    _two_stages("kl_loss", kind)
+    return Recipe(name="kl_loss", stages=Stage(box_loss=KLLoss(), suppress=VarianceVoting()))
 
 
 def dynamic_rcnn(kind: str) -> Recipe:

@@ -107,6 +107,8 @@ class Samples:
     """present classification loss of each row, detached; None where the class loss ranks a set"""
     objects: tuple[Target, ...] | None = None
     """all objects of each image, those without a row too; None where the head does not tell"""
+    log_variance: Float[Tensor, "S 4"] | None = None
+    """predicted log sigma^2 of the code; None where the head learns none"""
     generated: Bool[Tensor, " S"] | None = None
     """rows made for the box loss, which they alone train, and nothing else; None where all rows train both"""
 

@@ -136,7 +136,9 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
     if recipe.proposals.box_generator is not None or (kind != "rcnn" and any(s.box_generator for s in stages)):
         lacking.append("box_generator (the region head of a two-stage detector alone has it)")
     elsewhere = (recipe.proposals, *(() if kind == "rcnn" else stages))
-    for slot in ("code_weights", "refine"):
+    if any(hasattr(stage.box_loss, "needs_log_variance") for stage in elsewhere):
+        lacking.append("a variance for box_loss (the region head of a two-stage detector alone learns one)")
+    for slot in ("code_weights", "refine", "suppress"):
         if any(getattr(stage, slot) is not None for stage in elsewhere):
             lacking.append(f"{slot} (the region head of a two-stage detector alone has it)")
     if any(hasattr(stage.cls_loss, "at_inference") for stage in elsewhere):

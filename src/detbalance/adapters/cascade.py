@@ -80,13 +80,17 @@ class CascadeRoIHeads(BalancedRoIHeads):
         """All classifiers' scores, and the last regressor's boxes."""
         scores = [self.log_scores(class_logits)]
         for stage in self.later:
-            class_logits, box_regression = stage.box_predictor(stage.box_head(self._pooled))
+            seen = stage.box_head(self._pooled)
+            class_logits, box_regression = stage.box_predictor(seen)
             scores.append(stage.log_scores(class_logits))
         mean = torch.stack(scores).logsumexp(0) - math.log(len(scores))
         last = self.later[-1]
         last.score_thresh, last.nms_thresh = self.score_thresh, self.nms_thresh
-        last.detections_per_img = self.detections_per_img
-        return last.postprocess_detections(mean, box_regression, proposals, image_shapes)
+        last.detections_per_img, last._seen = self.detections_per_img, seen
+        try:
+            return last.postprocess_detections(mean, box_regression, proposals, image_shapes)
+        finally:
+            del last._seen
 
 
 def filled(heads: RoIHeads, stages: Stage | tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -10,16 +10,17 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image
+from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, truth_of
 from .two_stage import norm, smooth_l1, subclassed
+from .variance import CornerCoder, VarianceLayer
 
 __all__ = ["BalancedRoIHeads"]
 
@@ -32,6 +33,7 @@ class BalancedRoIHeads(RoIHeads):
     """RoIHeads whose assignment, sampling, weights and losses come from a stage."""
 
     treatment: StageLoss
+    log_variance: VarianceLayer | None
 
     @classmethod
     def of(
@@ -43,7 +45,13 @@ class BalancedRoIHeads(RoIHeads):
     ) -> BalancedRoIHeads:
         """Built from the old head's fields: same parameters, same state_dict keys."""
         new = subclassed(old, cls)
-        if stage.code_weights is not None:
+        learns = getattr(stage.box_loss, "needs_log_variance", False)
+        if getattr(stage.suppress, "needs_deviations", False) and not learns:
+            raise ValueError(f"{stage.suppress!r} needs a box_loss that learns deviations, such as losses.KLLoss")
+        new.log_variance = _variance_of(old.box_predictor) if learns else None
+        if learns:
+            new.box_coder = CornerCoder(tuple(map(float, stage.code_weights or (10.0,) * 4)))
+        elif stage.code_weights is not None:
             new.box_coder = BoxCoder(tuple(map(float, stage.code_weights)))
         new.treatment = StageLoss(
             stage,
@@ -65,9 +73,9 @@ class BalancedRoIHeads(RoIHeads):
 
     def _train(self, features, proposals, image_shapes, targets) -> tuple[dict[str, Tensor], Samples, Tensor]:
         """The losses of masks and keypoints, the table of the boxes that train, and which of them are ground truths."""
-        predictions: list[tuple[Tensor, Tensor]] = []
+        predictions: list[tuple[Tensor, Tensor, Tensor]] = []
         self._inputs = features, image_shapes
-        handle = self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append(output))
+        handle = self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append((*output, *x)))
         try:
             _, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
@@ -75,21 +83,57 @@ class BalancedRoIHeads(RoIHeads):
             del self._inputs
         chosen = self.__dict__.pop("_chosen")
         added = torch.cat(chosen.pop("added"))
-        logits, regression = predictions[-1]
         del losses["loss_classifier"], losses["loss_box_reg"]
-        return losses, self._table(logits, regression, **chosen), added
+        return losses, self._table(*predictions[-1], **chosen), added
 
     def _detect(self, features, proposals, image_shapes):
         """As torchvision's; a class loss may have scores of its own, other than a softmax over the columns."""
         proposals = self.refined(features, proposals, image_shapes)
         rescore = getattr(self.treatment.cls_loss, "at_inference", None)
-        if rescore is None:
+        if rescore is None and self.treatment.suppress is None:
             return super().forward(features, proposals, image_shapes)
-        handle = self.box_predictor.register_forward_hook(lambda m, x, output: (rescore(output[0]), *output[1:]))
+
+        def hook(module, inputs, output):
+            self._seen = inputs[0]  # what the variance is predicted from
+            return output if rescore is None else (rescore(output[0]), *output[1:])
+
+        handle = self.box_predictor.register_forward_hook(hook)
         try:
             return super().forward(features, proposals, image_shapes)
         finally:
             handle.remove()
+            self.__dict__.pop("_seen", None)
+
+    def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
+        """As torchvision's, but for the suppression if the stage has one."""
+        suppress = self.treatment.suppress
+        if suppress is None:
+            return super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        count = [len(p) for p in proposals]
+        boxes = self.box_coder.decode(box_regression, proposals).split(count)
+        scores, deviations = class_logits.softmax(-1).split(count), [None] * len(count)
+        if self.log_variance is not None:
+            of = self.log_variance.deviations(self._seen, torch.cat(proposals), self.box_coder.weights)
+            deviations = of.expand(-1, class_logits.shape[1], 4).split(count)
+        found = [
+            self._suppressed(suppress, b, s, d, shape)
+            for b, s, d, shape in zip(boxes, scores, deviations, image_shapes)
+        ]
+        return tuple(list(part) for part in zip(*found))
+
+    def _suppressed(self, suppress, boxes, scores, deviations, shape) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels of one image."""
+        boxes = clip_boxes_to_image(boxes, shape).expand(-1, scores.shape[1], 4)
+        row, label = (scores[:, 1:] > self.score_thresh).nonzero(as_tuple=True)
+        label = label + 1
+        large = remove_small_boxes(boxes[row, label], 1e-2)  # torchvision's own limit
+        row, label = row[large], label[large]
+        boxes, scores = boxes[row, label], scores[row, label]
+        if deviations is not None:
+            deviations = deviations[row, label]
+        options = {"iou": self.nms_thresh, "limit": self.detections_per_img}
+        boxes, kept = suppress(boxes, scores, label, deviations, **options)
+        return clip_boxes_to_image(boxes, shape), scores[kept], label[kept]
 
     def log_scores(self, logits: Tensor) -> Tensor:
         """(N, C) the logarithms of the probabilities at which boxes are detected."""
@@ -207,7 +251,7 @@ class BalancedRoIHeads(RoIHeads):
         preview = _Preview(self, boxes, matched, iou, labels, targets)
         return self.treatment.choose_all([preview.of(i, c) for i, c in enumerate(candidates)])
 
-    def _table(self, logits, regression, *, boxes, matched, labels, codes, truth, iou, generated=None) -> Samples:
+    def _table(self, logits, regression, seen, *, boxes, matched, labels, codes, truth, iou, generated=None) -> Samples:
         label = torch.cat(labels)
         if generated is not None:
             generated = torch.cat(generated)
@@ -229,6 +273,7 @@ class BalancedRoIHeads(RoIHeads):
             softmax=True,
             matched=torch.where(label > 0, torch.cat(matched), BACKGROUND),
             decode=self.box_coder.decode_single,
+            log_variance=None if self.log_variance is None else _of_class(self.log_variance(seen), column),
             generated=generated,
         )
 
@@ -237,6 +282,15 @@ class BalancedRoIHeads(RoIHeads):
         if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
             return pool.map_levels(boxes)
         return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)
+
+
+def _variance_of(predictor: nn.Module) -> VarianceLayer:
+    regressor = getattr(predictor, "bbox_pred", None)
+    if not isinstance(regressor, nn.Linear):
+        raise ValueError(
+            f"expected a box_predictor with a linear bbox_pred, to learn deviations, but got {predictor!r}"
+        )
+    return VarianceLayer(regressor)
 
 
 def _of_class(regression: Tensor, column: Tensor) -> Tensor:
@@ -293,6 +347,7 @@ class _Preview:
                 self._table = heads._table(
                     logits.float(),
                     regression.float(),
+                    pooled,
                     boxes=self.boxes,
                     matched=self.matched,
                     labels=self.labels,

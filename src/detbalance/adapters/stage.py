@@ -56,7 +56,7 @@ class StageLoss(nn.Module):
         self.stateful = nn.ModuleList(part for part in self.weigh if isinstance(part, nn.Module))
         self.cls_weight = 1.0 if stage.cls_weight is None else stage.cls_weight
         self.box_weight = 1.0 if stage.box_weight is None else stage.box_weight
-        self.box_generator, self.refine = stage.box_generator, stage.refine
+        self.box_generator, self.refine, self.suppress = stage.box_generator, stage.refine, stage.suppress
         self.softmax, self.names, self.generator = softmax, names, generator
         self.observers: list[Callable[[StageLoss, Samples, dict[str, Tensor], dict[str, Any]], None]] = []
         """called with (self, samples, losses, rows) once the losses are taken; `rows` has, by the name of a loss, the
@@ -106,7 +106,9 @@ class StageLoss(nn.Module):
     def box_rows(self, samples: Samples, rows: Tensor) -> Tensor:
         """The box loss of the given positive rows."""
         if getattr(self.box_loss, "space", "code") == "code":
-            return self.box_loss(samples.deltas[rows], samples.codes[rows])
+            learnt = samples.log_variance if getattr(self.box_loss, "needs_log_variance", False) else None
+            more = () if learnt is None else (learnt[rows],)
+            return self.box_loss(samples.deltas[rows], samples.codes[rows], *more)
         decode = samples.decode
         deltas, boxes = samples.deltas[rows], samples.boxes[rows]
         if decode is None:
@@ -193,8 +195,9 @@ def _spread(values: Tensor, rows: Tensor) -> Tensor:
 
 def in_float32(samples: Samples) -> Samples:
     """Samples with at least float32 numbers, whatever autocast made of them."""
-    names = ("logits", "deltas", "codes", "boxes", "truth", "iou", "norm")
-    low = {n: t.float() for n in names if (t := getattr(samples, n)).dtype in (torch.float16, torch.bfloat16)}
+    names = ("logits", "deltas", "codes", "boxes", "truth", "iou", "norm", "log_variance")
+    given = {n: t for n in names if (t := getattr(samples, n)) is not None}
+    low = {n: t.float() for n, t in given.items() if t.dtype in (torch.float16, torch.bfloat16)}
     return replace(samples, **low) if low else samples
 
 

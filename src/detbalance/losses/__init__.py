@@ -24,6 +24,7 @@ from .giou import GIoULoss
 from .group_softmax import BalancedGroupSoftmax
 from .iou import IoULoss
 from .iou_balanced import IoUBalancedLoss
+from .kl import KLLoss
 from .logit_adjustment import LogitAdjustment
 from .nwd import NWDLoss
 from .quality import QualityFocalLoss, VarifocalLoss
@@ -59,6 +60,7 @@ __all__ = [
     "GIoULoss",
     "IoUBalancedLoss",
     "IoULoss",
+    "KLLoss",
     "L1Loss",
     "L2Loss",
     "LogitAdjustment",
