@@ -116,7 +116,9 @@ from .weights import (
     ClassBalancedWeights,
     ClassificationAwareWeights,
     ConstantWeights,
+    CoverageBalancedWeights,
     IoUBalancedWeights,
+    PositionBalancedWeights,
     PrimeSampleWeights,
     ScoreWeights,
     SizeBalancedWeights,
@@ -590,6 +592,16 @@ def class_balanced(kind: str) -> Recipe:
 def effective_number(kind: str) -> Recipe:
     """The class loss of objects weighed by the inverse effective number of objects of their class."""
     return _weighed("effective_number", kind, ClassBalancedWeights(counts=None, beta=0.999))
+
+
+def position_balanced(kind: str) -> Recipe:
+    """Positives weighed so that all places about their objects count alike; in R-CNN those of the region head."""
+    return _weighed("position_balanced", kind, PositionBalancedWeights())
+
+
+def coverage_balanced(kind: str) -> Recipe:
+    """Samples weighed so that every covered place of an image counts alike; in R-CNN those of the region head."""
+    return _weighed("coverage_balanced", kind, CoverageBalancedWeights())
 
 
 def foreground_balanced(kind: str) -> Recipe:
