@@ -60,6 +60,8 @@ def test_train_then_evaluate(detbalance, data, tmp_path):
     assert status == 0
     figures = json.loads((tmp_path / "figures.json").read_text())["metrics"]
     assert figures == json.loads((tmp_path / "run" / "evaluation.json").read_text())["evaluation"]["metrics"]
+    assert detbalance("evaluate", "run", "--slices", "40x56")[0] == 0
+    assert (tmp_path / "run" / "predictions-40x56-0.25.json").exists()
 
 
 def test_train_with_probes_then_diagnose(detbalance, data, tmp_path):

@@ -273,6 +273,10 @@ def evaluate(
         str, typer.Option(help="Largest numbers of training images of a rare and a common class.")
     ] = "10,100",
     json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,
+    slices: Annotated[
+        str, typer.Option(help="HxW: look for objects in windows of so many pixels, for tiny ones in large images.")
+    ] = "",
+    overlap: Annotated[float, typer.Option(help="Share of a window that the next one repeats.")] = 0.25,
     images: Images = None,
 ) -> None:
     """AP by class, size and frequency, TIDE's errors and optimal LRP of a run, or of anybody's detections."""
@@ -290,11 +294,13 @@ def evaluate(
             raise DataError(f"{what}: no run folder, there is no settings.json in it")
         data = _read(dataset or Path(text.loads(described.read_text())["data"]["source"]), images)
         training, testing = divide(data)
-        predictions = what / "predictions.json"
+        predictions = what / (f"predictions-{slices}-{overlap:g}.json" if slices else "predictions.json")
         if not predictions.exists():
-            _predict(what, testing, predictions)
+            _predict(what, testing, predictions, slices, overlap)
         result = measure(testing, predictions, training=training, edges=bounds)
     else:
+        if slices:
+            raise typer.BadParameter("--slices needs a run folder: detections are made already")
         if dataset is None:
             raise typer.BadParameter("expected a DATASET after PREDICTIONS")
         if not what.exists():
@@ -556,13 +562,11 @@ def _settings(
     return Settings(detector=detector, size=size, image_size=_height_and_width(image_size), epochs=epochs, **given)
 
 
-def _height_and_width(image_size: str) -> tuple[int, int]:
+def _height_and_width(given: str, option: str = "--image-size") -> tuple[int, int]:
     try:
-        height, width = (int(side) for side in image_size.lower().split("x"))
+        height, width = (int(side) for side in given.lower().split("x"))
     except ValueError:
-        raise typer.BadParameter(
-            f"expected --image-size as HEIGHTxWIDTH, such as 192x256, but got {image_size!r}"
-        ) from None
+        raise typer.BadParameter(f"expected {option} as HEIGHTxWIDTH, such as 192x256, but got {given!r}") from None
     return height, width
 
 
@@ -672,14 +676,20 @@ def _compare(
     console.print(f"report: {page}")
 
 
-def _predict(folder: Path, testing: Annotations, path: Path) -> None:
+def _predict(folder: Path, testing: Annotations, path: Path, slices: str, overlap: float) -> None:
     from .detections import save_predictions
-    from .prediction import predict
+    from .prediction import predict, predict_sliced
     from .runs import load_model
+    from .slicing import Slices
 
+    look = (
+        partial(predict_sliced, slices=Slices(size=_height_and_width(slices, "--slices"), overlap=overlap))
+        if slices
+        else predict
+    )
     model, described = load_model(folder)
     with _bar(_console()) as step:
-        found = predict(
+        found = look(
             model,
             testing,
             image_size=tuple(described["settings"]["image_size"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torchvision.tv_tensors import BoundingBoxes
 
 from .annotations import Annotations, DataError
 
-__all__ = ["DetectionImages", "collate", "flips", "load_image"]
+__all__ = ["DetectionImages", "collate", "flips", "load_image", "scaled_window"]
 
 _CACHE_BYTES = 2 << 30
 
@@ -134,9 +134,7 @@ class DetectionImages(Dataset):
         if cached is not None:
             return cached
         image = load_image(self.annotations, i, fit=self.image_size)
-        width, height = _fit(image.size, self.image_size)
-        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-        tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+        tensor = scaled_window(image, (0, 0, *image.size), self.image_size)
         if self._caching:
             self._cache[i] = tensor
         return tensor
@@ -166,6 +164,13 @@ def load_image(annotations: Annotations, i: int, *, fit: tuple[int, int] | None 
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: cannot be decoded, the file is damaged or no image: {path} ({error})") from None
+
+
+def scaled_window(image: Image.Image, window: Sequence[float], image_size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8: a window (xyxy pixels) of an image, scaled to fit `image_size` (height, width)."""
+    size = _fit((round(window[2] - window[0]), round(window[3] - window[1])), image_size)
+    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=tuple(window)))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
 def _fit(size: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int]:
