@@ -207,12 +207,19 @@ def balanced_l1(kind: str) -> Recipe:
 
 
 def combined_box_loss(kind: str) -> Recipe:
-    """Inliers, ambiguity and overlap in one box loss. It reads the code of anchors: not for FCOS and YOLOv2."""
+    """Inliers, ambiguity and overlap in one box loss; in R-CNN with a variance of each box, and voting by it. It reads
+    the code of anchors: not for FCOS and YOLOv2."""
     if _check(kind) == "yolo":
         raise ValueError("recipe 'combined_box_loss' reads the box code of anchors, which YOLOv2 ('yolo') has not")
-    weights = (1.0, 1.0, 1.0, 1.0) if kind == "dense" else (10.0, 10.0, 5.0, 5.0)
-    loss = CombinedBoxLoss(beta=_balanced_l1(kind).beta, weights=weights)
-    return Recipe(name="combined_box_loss", stages=Stage(box_loss=loss))
+    beta = _balanced_l1(kind).beta
+    if kind == "rcnn":
+        stage = Stage(
+            box_loss=CombinedBoxLoss(variance="box", beta=beta, weights=(10.0,) * 4), suppress=VarianceVoting()
+        )
+    else:
+        weights = (1.0, 1.0, 1.0, 1.0) if kind == "dense" else (10.0, 10.0, 5.0, 5.0)
+        stage = Stage(box_loss=CombinedBoxLoss(beta=beta, weights=weights))
+    return Recipe(name="combined_box_loss", stages=stage)
 
 
 def balanced_fpn(kind: str) -> Recipe:

@@ -7,8 +7,9 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 
 from detbalance import attach, recipes
+from detbalance.adapters.variance import CornerCoder
 from detbalance.detectors import build
-from detbalance.losses import BalancedL1Loss, CombinedBoxLoss, GIoULoss, IoULoss, SmoothL1Loss
+from detbalance.losses import BalancedL1Loss, CombinedBoxLoss, GIoULoss, IoULoss, KLLoss, SmoothL1Loss
 
 RCNN = (10.0, 10.0, 5.0, 5.0)
 
@@ -95,6 +96,21 @@ def test_overlap_alone_is_that_of_the_decoded_boxes(metric, known, weights):
     torch.testing.assert_close(*(torch.autograd.grad(v.sum(), predicted)[0] for v in values))
 
 
+def test_the_region_head_s_variance_and_code_of_corners():
+    predicted, target = codes(weights=(10.0,) * 4)
+    spread = torch.linspace(-1, 1, 160, dtype=torch.float64).reshape(40, 4)
+    alone = CombinedBoxLoss(inliers=False, overlap=0.0, variance="box", weights=(10.0,) * 4)
+    torch.testing.assert_close(alone(predicted, target, spread), KLLoss()(predicted, target, spread))
+    torch.testing.assert_close(alone(predicted, target), KLLoss()(predicted, target))
+    coder = CornerCoder((10.0,) * 4)
+    boxes = [coder.decode_single(code, anchors()) for code in (predicted, target)]
+    overlap = CombinedBoxLoss(coordinates=0.0, variance="box", weights=(10.0,) * 4)
+    values = overlap(predicted, target, spread), GIoULoss()(*boxes)
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*(torch.autograd.grad(v.sum(), predicted)[0] for v in values))
+    assert not alone.state_dict()
+
+
 def test_the_parts_add_up():
     predicted, target = codes()
     whole = CombinedBoxLoss(overlap=2.0, coordinates=0.5)(predicted, target)
@@ -130,7 +146,15 @@ def test_only_ambiguity_has_parameters():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"overlap": -1}, {"overlap": 0, "coordinates": 0}, {"metric": "diou"}, {"weights": (1.0,)}, {"beta": 0}]
+    "setting",
+    [
+        {"overlap": -1},
+        {"overlap": 0, "coordinates": 0},
+        {"metric": "diou"},
+        {"variance": "each"},
+        {"weights": (1.0,)},
+        {"beta": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
@@ -144,7 +168,8 @@ def test_recipe_trains_its_variance(detector, kind):
     boxes = torch.tensor([[10.0, 10, 34, 34], [40, 20, 72, 52], [60, 5, 90, 25]])
     losses = model([torch.rand(3, 64, 96)], [{"boxes": boxes, "labels": torch.tensor([1, 2, 3])}])
     sum(losses.values()).backward()
-    (learnt,) = (p for name, p in model.named_parameters() if name.endswith("box_loss.log_variance"))
-    assert learnt.grad.abs().sum() > 0
+    learnt = [p for name, p in model.named_parameters() if "log_variance" in name]
+    assert len(learnt) == (2 if kind == "rcnn" else 1)
+    assert all(p.grad.abs().sum() > 0 for p in learnt)
     with pytest.raises(ValueError, match="combined_box_loss"):
         recipes.get("combined_box_loss", "yolo")
