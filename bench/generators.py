@@ -1,15 +1,21 @@
-"""Boxes a millisecond of the box generators, beside algorithm 1 by rejection, in the same process.
+"""Boxes a millisecond of the box generators, beside algorithm 1 by rejection, and images a second of the augmentations,
+beside a training step, in the same process.
 
 Two kinds of rejection: point by point, as the authors' code draws (theirs also rasterises the border of each region,
 which costs more than all else; that is left out here), and many at once, which is the strongest rival. The rounds are
 interleaved, so that a busy machine slows all alike; times are of the processor, the figure is the median.
 
-    python bench/generators.py [--count 4096] [--rounds 9] [--iou 0.7]
+The augmentations see a generated dataset of 192 x 256 pixels, whose images are in memory, and treat every image; the
+step is nano RetinaNet's with its optimizer, on one thread as well, so that the share is one of processor time. Workers
+divide it among them, and the training waits for none of it as long as they keep up.
+
+    python bench/generators.py [--count 4096] [--rounds 9] [--iou 0.7] [--images 48] [--short] [--only boxes|images]
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from statistics import median
@@ -17,8 +23,13 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from detbalance import attach, recipes
+from detbalance.augment import ContextPaste, CopyPaste, CutPaste, InstanceSwitching, MixUp, Mosaic
 from detbalance.box_generators import BoundingBoxGenerator, IoUUniformJitter, PositiveRoIGenerator
 from detbalance.boxes import paired_iou
+from detbalance.data.images import DetectionImages, flips
+from detbalance.data.synthetic import Dials, make_dataset
+from detbalance.detectors import build
 
 UNIT = torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
 
@@ -69,18 +80,10 @@ def rate(make: Callable[[], Tensor]) -> float:
     return len(made) / (1e3 * (time.process_time() - start))
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--iou", type=float, default=0.7)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+def boxes_a_millisecond(count: int, rounds: int, iou: float) -> None:
+    """Measure and print the box generators."""
     corner = 500 * torch.rand(8, 2)
     target = {"boxes": torch.cat((corner, corner + 20 + 100 * torch.rand(8, 2)), 1), "labels": torch.arange(1, 9)}
-    count, iou = options.count, options.iou
     named: dict[str, Callable[[], Tensor]] = {
         "rejection, one by one": lambda: one_by_one(target, 64, iou),
         "rejection, all at once": lambda: at_once(target, count, iou),
@@ -91,7 +94,7 @@ def main() -> None:
         "IoUUniformJitter, 32 boxes": lambda: IoUUniformJitter()(target, 32),
     }
     rates: dict[str, list[float]] = {name: [] for name in named}
-    for turn in range(options.rounds + 1):
+    for turn in range(rounds + 1):
         for name, make in named.items():
             found = rate(make)
             if turn:  # the first warms up
@@ -100,6 +103,84 @@ def main() -> None:
     print(f"boxes a millisecond of one thread, IoU {iou}, {count:,} boxes a call")
     for name, found in rates.items():
         print(f"  {median(found):10,.1f}  {median(found) / base:8.0f} x  {name}")
+
+
+AUGMENTATIONS = {
+    "none, flips": None,
+    "CutPaste": CutPaste(share=1),
+    "CutPaste, whole boxes": CutPaste(share=1, cut="box"),
+    "CutPaste, Poisson": CutPaste(share=1, blends=("poisson",)),
+    "CopyPaste": CopyPaste(share=1),
+    "ContextPaste": ContextPaste(share=1),
+    "InstanceSwitching": InstanceSwitching(share=1),
+    "Mosaic": Mosaic(share=1),
+    "MixUp": MixUp(share=1),
+}
+
+
+def images_a_second(count: int, rounds: int) -> None:
+    """Measure and print the augmentations."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = make_dataset(folder, images=count, dials=Dials(class_skew=20), splits={"train": 1.0})
+        sets = {
+            name: DetectionImages(data, image_size=(192, 256), transforms=flips(), augment=augment)
+            for name, augment in AUGMENTATIONS.items()
+        }
+        for images in sets.values():
+            images.check()
+    step = _step(sets["none, flips"])
+    seconds: dict[str, list[float]] = {name: [] for name in [*sets, "step"]}
+    for turn in range(rounds + 1):
+        for name, images in sets.items():
+            images.epoch = turn
+            seconds[name].append(_clocked(lambda images=images: [images[i] for i in range(count)]) / count)
+        seconds["step"].append(_clocked(step) / 4)
+    # The first round warms up.
+    time_of = {name: median(found[1:]) for name, found in seconds.items()}
+    print(f"images a second of one thread, every image treated; a step takes {1e3 * time_of['step']:.0f} ms an image")
+    for name in sets:
+        more = (time_of[name] - time_of["none, flips"]) / time_of["step"]
+        print(f"  {1 / time_of[name]:8.0f}  {100 * more:5.1f} % of a step more than none  {name}")
+
+
+def _step(images: DetectionImages) -> Callable[[], None]:
+    """A training step of four images."""
+    model = attach(build("retinanet", classes=6, image_size=(192, 256)).train(), recipes.baseline("dense"))
+    optimizer = torch.optim.AdamW(model.parameters())
+    pictures, targets = zip(*(images[i] for i in range(4)))
+    pictures = [picture.float() / 255 for picture in pictures]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        sum(model(pictures, list(targets)).values()).backward()
+        optimizer.step()
+
+    return step
+
+
+def _clocked(work: Callable) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--iou", type=float, default=0.7)
+    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--short", action="store_true", help="two rounds and eight images: a quick look")
+    parser.add_argument("--only", choices=["boxes", "images"])
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    rounds = 2 if options.short else options.rounds
+    if options.only != "images":
+        boxes_a_millisecond(options.count, rounds, options.iou)
+    if options.only != "boxes":
+        images_a_second(8 if options.short else options.images, rounds)
 
 
 if __name__ == "__main__":

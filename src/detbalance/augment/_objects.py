@@ -15,7 +15,7 @@ ClassOrder = str | Mapping | Sequence | None
 name or label (others 0), or a weight for each class 1..K"""
 
 NAMED = ("even", "data", "inverse")
-_FREE = 0.3  # of an object's box at most may lie in another's, or the cut would show both
+_FREE = 0.1  # of an object's box at most may lie in another's, or the cut would show both
 
 
 def settled(order: ClassOrder) -> str | tuple | None:
@@ -81,7 +81,7 @@ class Objects:
 
     @classmethod
     def of(cls, annotations: Annotations, order: str | tuple | None) -> Objects:
-        """Those of a dataset. An object that lies in another's box by more than 30 % is taken only where its class has
+        """Those of a dataset. An object that lies in another's box by more than a tenth is taken only where its class has
         no other: cut out, it would bring a piece of the other along."""
         rows = np.flatnonzero(~annotations.crowd)
         image, label, box = annotations.image[rows], annotations.label[rows], annotations.boxes[rows]
