@@ -24,7 +24,7 @@ def test_pasted_classes_follow_the_order(world, order):
     transform = CutPaste(**ONE, classes=order, outside=0, cut="box").fit(data.annotations)
     image, target = empty(data)
     torch.manual_seed(1)
-    draws = 150
+    draws = 100
     labels = torch.cat([transform(image, target, data.others)[1]["labels"] for _ in range(draws)])
     counts, expected = np.bincount(labels, minlength=4)[1:], transform.data.share * draws
     assert len(labels) == draws
@@ -53,7 +53,7 @@ def test_truncation_and_occlusion_keep_the_papers_limits(world):
     transform = CutPaste(**{**ONE, "count": (4, 4)}, hidden=1.0).fit(data.annotations)
     sizes = {tuple((b[2:] - b[:2]).tolist()) for i in range(8) for b in data.others(i)[1]["boxes"]}
     areas = {w * h for w, h in sizes}
-    for seed in range(25):
+    for seed in range(12):
         torch.manual_seed(seed)
         _, target = transform(*empty(data), data.others)
         boxes = target["boxes"]
@@ -65,7 +65,7 @@ def test_truncation_and_occlusion_keep_the_papers_limits(world):
             assert (box[2] - box[0]) * (box[3] - box[1]) <= max(areas)
         iou = box_iou(boxes, boxes).fill_diagonal_(0)
         assert iou.max() <= 0.8  # of what is seen; as pasted it is at most 0.75
-    assert cut > 10
+    assert cut > 5
 
 
 def test_the_scene_does_not_depend_on_the_blending(world):

@@ -49,7 +49,7 @@ def check(image, target, classes):
 def test_valid_and_in_step(method, masks, world):
     data = world(masks=masks)
     transform, changed = fitted(method, data), 0
-    for i in range(20):
+    for i in range(12):
         torch.manual_seed(i)
         image, target = data.others(i % len(data.annotations))
         made, objects = transform(image, target, data.others)
@@ -62,7 +62,7 @@ def test_valid_and_in_step(method, masks, world):
             assert isinstance(objects["masks"], Mask)
         check(made, objects, 3)
         changed += made.shape != image.shape or not made.equal(image)
-    assert changed > 10
+    assert changed > 5
 
 
 @every

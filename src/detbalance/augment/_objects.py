@@ -81,8 +81,8 @@ class Objects:
 
     @classmethod
     def of(cls, annotations: Annotations, order: str | tuple | None) -> Objects:
-        """Those of a dataset. An object that lies in another's box by more than a tenth is taken only where its class has
-        no other: cut out, it would bring a piece of the other along."""
+        """Those of a dataset. An object that lies in another's box by more than a tenth is taken only where its class
+        has no other: cut out, it would bring a piece of the other along."""
         rows = np.flatnonzero(~annotations.crowd)
         image, label, box = annotations.image[rows], annotations.label[rows], annotations.boxes[rows]
         row = np.arange(len(rows)) - np.searchsorted(image, image)
