@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 __all__ = ["STATED", "NeckCost", "neck_cost"]
 
@@ -46,7 +45,7 @@ def neck_cost(
 
     if len(strides) != len(in_channels):
         raise ValueError(f"expected as many strides as channels, {len(in_channels)}, but got {len(strides)}")
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deformable})
+    counter = FlopCounterMode(display=False)
     with torch.device("meta"), torch.no_grad():
         module = neck(list(in_channels), out_channels).eval()
         shapes = [(1, c, *(-(-side // stride) for side in image_size)) for c, stride in zip(in_channels, strides)]
@@ -54,8 +53,3 @@ def neck_cost(
         with counter:
             module(maps)
     return NeckCost(parameters=sum(p.numel() for p in module.parameters()), flops=counter.get_total_flops())
-
-
-def _deformable(_: Sequence[int], weight: Sequence[int], *others, out_shape: Sequence[int], **options) -> int:
-    """As of the plain convolution: where it reads costs no product."""
-    return 2 * prod(out_shape) * prod(weight[1:])

@@ -18,10 +18,16 @@ from detbalance.samplers import AllSampler, CombinedSampler, HardNegativeSampler
 from detbalance.weights import PrimeSampleWeights
 
 DETECTORS = {"dense": "retinanet", "ssd": "ssd", "yolo": "yolov2", "rcnn": "faster_rcnn"}
-EVERY = [(kind, name) for name in recipes.names() for kind in recipes.kinds(name)]
-EVERY = [
-    (kind, name) for kind, name in EVERY if recipes.get(name, kind).images is None
-]  # these alone touch the detector
+
+
+def worth_trying(kind, name):
+    """Does the recipe touch the detector, and in a way of its own? A neck alone goes into all alike."""
+    recipe = recipes.get(name, kind)
+    neck_alone = recipe == Recipe(name=name, neck=recipe.neck) and recipe.neck is not None
+    return recipe.images is None and not (neck_alone and kind == "rcnn")
+
+
+EVERY = [(kind, name) for name in recipes.names() for kind in recipes.kinds(name) if worth_trying(kind, name)]
 
 
 def detector(kind, classes=3):

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import deform_conv2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detbalance.necks import FPN, AugFPN, DynamicHead
+from detbalance.necks.dynamic_head import _Deformed
 
 CHANNELS, SIZES = (2, 3, 4), ((21, 24), (11, 12), (6, 6))
 
@@ -55,7 +57,7 @@ def deformed(naive, module, x, offset, mask, stride=1):
                     down, right = offset[n, 2 * k : 2 * k + 2, i, j].tolist()
                     place = i * stride + k // 3 - 1 + down, j * stride + k % 3 - 1 + right
                     seen = naive.at(x[n : n + 1], *place)[0]
-                    new[n, :, i, j] += mask[n, k, i, j] * module.convolution.weight[:, :, k // 3, k % 3] @ seen
+                    new[n, :, i, j] += mask[n, k, i, j] * module.weight[:, :, k // 3, k % 3] @ seen
     return F.group_norm(new, math.gcd(16, x.shape[1]), module.norm.weight, module.norm.bias)
 
 
@@ -89,6 +91,23 @@ def test_dynamic_written_out(naive):
         theta = hard(hidden @ second.weight[:, :, 0, 0].T + second.bias)[:, :, None, None]
         a1, b1, a2, b2 = 2 * theta[:, :4], theta[:, 4:8] - 0.5, 2 * theta[:, 8:12] - 1, theta[:, 12:] - 0.5
         torch.testing.assert_close(outputs[i], torch.maximum(a1 * merged + b1, a2 * merged + b2))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_dynamic_deforms_as_torchvision_does(stride):
+    torch.manual_seed(0)
+    module = _Deformed(8, stride).double()
+    x, moves = torch.randn(2, 8, 9, 12, dtype=torch.float64), torch.randn(2, 18, 9, 12, dtype=torch.float64)
+    offset, mask = 3 * moves[:, :, ::stride, ::stride], moves[:, 9:, ::stride, ::stride].sigmoid()
+    leaves = [t.clone().requires_grad_() for t in (x, offset, mask)]
+    mine = module(*leaves)
+    theirs = module.norm(deform_conv2d(leaves[0], leaves[1], module.weight, None, stride, 1, mask=leaves[2]))
+    torch.testing.assert_close(mine, theirs)
+    for output in (mine, theirs):
+        output.square().sum().backward()
+    for leaf in leaves:  # both together are twice the one
+        (once,) = torch.autograd.grad(module(*leaves).square().sum(), leaf)
+        torch.testing.assert_close(leaf.grad, 2 * once)
 
 
 def test_dynamic_gradient(naive):
