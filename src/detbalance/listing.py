@@ -35,9 +35,11 @@ def tree() -> Any:
                 leaf.add(f"[cyan]{folder}[/]: {names}")
             if not found:
                 leaf.add("[dim]nothing yet[/]")
-    named = root.add("[bold]recipes[/] for --recipe and --recipes")
-    for name in recipes.names():
-        named.add(f"[cyan]{name}[/] ({', '.join(recipes.kinds(name))}): {_first(getattr(recipes, name))}")
+    named = root.add("[bold]recipes[/] for --recipe and --recipes, with the kinds of detector that take them")
+    for group in recipes.GROUPS:
+        branch = named.add(f"[bold]{_first(group)}[/]")
+        for name in recipes.in_group(group):
+            branch.add(f"[cyan]{name}[/] ({', '.join(recipes.kinds(name))}): {_first(getattr(recipes, name))}")
     root.add(f"[dim]necks: parameters, floating-point operations on {STATED}[/]")
     root.add("[dim]detbalance methods NAME shows one of them[/]")
     return root

@@ -1,0 +1,55 @@
+"""Which candidate shows which object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
+from ..losses import FocalLoss, FreeAnchorLoss, GIoULoss, QualityFocalLoss
+from ..recipe import Recipe, Stage
+from ._shared import check_kind, not_yolo
+
+__all__ = ["atss", "free_anchor", "paa", "sim_ota", "task_aligned"]
+
+
+def atss(kind: str) -> Recipe:
+    """ATSS: each object's threshold from the candidates near it, with the paper's GIoU loss; SSD keeps its losses."""
+    if not_yolo("atss", kind) == "ssd":
+        return Recipe(name="atss", stages=Stage(assign=ATSSAssigner()))
+    return _assigned("atss", kind, ATSSAssigner())
+
+
+def sim_ota(kind: str) -> Recipe:
+    """SimOTA: the candidates near an object on which the detector's loss is lowest, with focal and GIoU loss."""
+    return _assigned("sim_ota", kind, SimOTAAssigner())
+
+
+def task_aligned(kind: str) -> Recipe:
+    """Task-aligned assignment with quality focal loss, which learns the IoU that the assignment asks for, and GIoU."""
+    return _assigned("task_aligned", kind, TaskAlignedAssigner(), cls_loss=QualityFocalLoss())
+
+
+def paa(kind: str) -> Recipe:
+    """Probabilistic anchor assignment with the focal loss and GIoU loss of its paper."""
+    return _assigned("paa", kind, PAAAssigner(), box_weight=1.3)
+
+
+def free_anchor(kind: str) -> Recipe:
+    """FreeAnchor: each object learns which of its fifty best anchors shows it. Made for anchors: RetinaNet's."""
+    if check_kind(kind) != "dense":
+        raise ValueError("recipe 'free_anchor' needs all anchors of a one-stage detector with sigmoids ('dense')")
+    # The assigner only sees to it that no anchor is ignored.
+    stage = Stage(assign=MaxIoUAssigner(positive=0.5, negative=0.5), joint_loss=FreeAnchorLoss(), prior=0.02)
+    return Recipe(name="free_anchor", stages=stage)
+
+
+def _assigned(
+    name: str, kind: str, assigner: Callable, *, cls_loss: Callable | None = None, box_weight: float = 2.0
+) -> Recipe:
+    """An assigner of anchors, with the losses of its paper; focal loss unless another is given."""
+    if check_kind(kind) != "dense":
+        raise ValueError(f"recipe {name!r} assigns the anchors of a one-stage detector with sigmoids ('dense')")
+    stage = Stage(
+        assign=assigner, cls_loss=cls_loss or FocalLoss(), box_loss=GIoULoss(), box_weight=box_weight, prior=0.01
+    )
+    return Recipe(name=name, stages=stage)

@@ -1,0 +1,132 @@
+"""Small against large: pyramids and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..assigners import NWDAssigner
+from ..losses import NWDLoss
+from ..necks import (
+    MLFPN,
+    NASFPN,
+    STDN,
+    AugFPN,
+    AutoFPN,
+    BiFPN,
+    DynamicHead,
+    FeatureHierarchy,
+    PANet,
+    ParallelFPN,
+    ReconfiguredFPN,
+    ZoomOutIn,
+)
+from ..recipe import Recipe, Stage
+from ..weights import SizeBalancedWeights
+from ._shared import balanced_fpn_part, check_kind
+
+__all__ = [
+    "aug_fpn",
+    "auto_fpn",
+    "balanced_fpn",
+    "bifpn",
+    "dynamic_head",
+    "feature_hierarchy",
+    "mlfpn",
+    "nas_fpn",
+    "nwd",
+    "panet",
+    "parallel_fpn",
+    "reconfigured_fpn",
+    "size_balanced",
+    "stdn",
+    "zoom_out_in",
+]
+
+
+def balanced_fpn(kind: str) -> Recipe:
+    """Libra's pyramid: every level sees the average of all. Needs a detector with a pyramid."""
+    return Recipe(name="balanced_fpn", neck=balanced_fpn_part(kind))
+
+
+def feature_hierarchy(kind: str) -> Recipe:
+    """No pyramid: each level is predicted from the backbone's own map. What the pyramids are measured by."""
+    return _pyramid("feature_hierarchy", kind, FeatureHierarchy)
+
+
+def panet(kind: str) -> Recipe:
+    """A second path, from fine to coarse, after the pyramid's."""
+    return _pyramid("panet", kind, PANet)
+
+
+def stdn(kind: str) -> Recipe:
+    """All levels cut from the deepest map, fine ones by laying channels out as places."""
+    return _pyramid("stdn", kind, STDN)
+
+
+def parallel_fpn(kind: str) -> Recipe:
+    """All levels pooled from the same features, each with context from the others."""
+    return _pyramid("parallel_fpn", kind, ParallelFPN)
+
+
+def reconfigured_fpn(kind: str) -> Recipe:
+    """To each level is added what attention takes from all backbone maps together."""
+    return _pyramid("reconfigured_fpn", kind, ReconfiguredFPN)
+
+
+def zoom_out_in(kind: str) -> Recipe:
+    """Deconvolutions back to the fine sizes, stacked with the backbone's maps, channels weighed for each image."""
+    return _pyramid("zoom_out_in", kind, ZoomOutIn)
+
+
+def mlfpn(kind: str) -> Recipe:
+    """M2Det's eight small pyramids in a row, their levels stacked and weighed."""
+    return _pyramid("mlfpn", kind, MLFPN)
+
+
+def nas_fpn(kind: str) -> Recipe:
+    """The cell that architecture search found on COCO, seven times."""
+    return _pyramid("nas_fpn", kind, NASFPN)
+
+
+def auto_fpn(kind: str) -> Recipe:
+    """Light cells of separable and dilated convolutions, made by hand; `bench/search_neck.py` finds your data's own."""
+    return _pyramid("auto_fpn", kind, AutoFPN)
+
+
+def bifpn(kind: str) -> Recipe:
+    """EfficientDet's cells: both ways, every merge with weights of its own."""
+    return _pyramid("bifpn", kind, BiFPN)
+
+
+def aug_fpn(kind: str) -> Recipe:
+    """Context from the deepest map goes down the pyramid. Without the paper's two parts in the heads."""
+    return _pyramid("aug_fpn", kind, AugFPN)
+
+
+def dynamic_head(kind: str) -> Recipe:
+    """Six blocks of attention over scales, places and tasks upon the pyramid."""
+    return _pyramid("dynamic_head", kind, DynamicHead)
+
+
+def nwd(kind: str) -> Recipe:
+    """Boxes as normal distributions, for tiny objects: what they are assigned by, and their loss; C is the mean side of
+    the objects at hand. In R-CNN the assignment of the proposal network."""
+    if check_kind(kind) == "rcnn":
+        return Recipe(name="nwd", proposals=Stage(assign=NWDAssigner(constant=None)))
+    if kind != "dense":
+        raise ValueError(f"recipe 'nwd' assigns anchors by thresholds, and {kind!r} detectors do it in their own way")
+    assigner = NWDAssigner(positive=0.5, negative=0.4, constant=None)
+    return Recipe(name="nwd", stages=Stage(assign=assigner, box_loss=NWDLoss(constant=None), box_weight=2.0))
+
+
+def size_balanced(kind: str) -> Recipe:
+    """Weights that even out how much the positives of small, medium and large objects count."""
+    check_kind(kind)
+    return Recipe(name="size_balanced", stages=Stage(weigh=SizeBalancedWeights()))
+
+
+def _pyramid(name: str, kind: str, neck: Callable) -> Recipe:
+    """Another neck in place of the feature pyramid."""
+    if check_kind(kind) in ("ssd", "yolo"):
+        raise ValueError(f"recipe {name!r} replaces the feature pyramid, and {kind!r} detectors have none")
+    return Recipe(name=name, neck=neck)
