@@ -7,7 +7,7 @@ from ..detectors.cascade_rcnn import STAGES
 from ..losses import CombinedBoxLoss, DynamicSmoothL1Loss, KLLoss
 from ..recipe import Recipe, Stage
 from ..refinements import IterativeRefinement
-from ..suppressions import VarianceVoting
+from ..suppressions import DIoUSuppression, VarianceVoting
 from ..weights import CoverageBalancedWeights, PositionBalancedWeights
 from ._shared import balanced_l1_part, check_kind, two_stages, weighed
 
@@ -16,6 +16,7 @@ __all__ = [
     "cascade",
     "combined_box_loss",
     "coverage_balanced",
+    "diou_nms",
     "dynamic_rcnn",
     "iterative_refinement",
     "kl_loss",
@@ -48,6 +49,12 @@ def kl_loss(kind: str) -> Recipe:
     """KL loss: the region head learns how sure each side of a box is, and detections vote by it; two stages only."""
     two_stages("kl_loss", kind)
     return Recipe(name="kl_loss", stages=Stage(box_loss=KLLoss(), suppress=VarianceVoting()))
+
+
+def diou_nms(kind: str) -> Recipe:
+    """Detections suppressed by distance IoU, which spares neighbours whose middles lie apart; two stages only."""
+    two_stages("diou_nms", kind)
+    return Recipe(name="diou_nms", stages=Stage(suppress=DIoUSuppression()))
 
 
 def dynamic_rcnn(kind: str) -> Recipe:

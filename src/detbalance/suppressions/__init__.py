@@ -5,6 +5,8 @@ above which two detections of a class are one -> (M, 4) and the rows that they c
 One with `needs_deviations = True` wants a head that learns them.
 """
 
+from .diou import DIoUSuppression
+from .nwd import NWDSuppression
 from .variance_voting import VarianceVoting
 
-__all__ = ["VarianceVoting"]
+__all__ = ["DIoUSuppression", "NWDSuppression", "VarianceVoting"]
