@@ -5,10 +5,11 @@ Prints medians of ratios; the variants take turns in one process, so that the ma
 
     python bench/steps.py [--detector retinanet|faster_rcnn] [--size nano] [--rounds 15] [--recipes libra,pisa]
 
-The losses at full size, against the focal loss that RetinaNet has (the variants share their weights in memory):
+The losses at full size, against the focal loss that RetinaNet has. The network, which is the same for all, is timed
+apart from the losses (forward, and backward to what the head predicts), since on a CPU its noise is larger than they:
 
-    python bench/steps.py --detector retinanet --size base --image-size 800x1333 --images 2 --classes 80 --rounds 3 \
-        --recipes ghm,quality_focal,varifocal,ap_loss,alrp,rank_sort,dr_loss
+    python bench/steps.py --apart --detector retinanet --size base --image-size 800x1333 --images 2 --classes 80 \
+        --rounds 5 --recipes cross_entropy,ghm,quality_focal,varifocal,ap_loss,alrp,rank_sort,dr_loss
 """
 
 from __future__ import annotations
@@ -56,14 +57,6 @@ def step(model: torch.nn.Module, images: list, targets: list, clock: Callable[[]
     return spent
 
 
-def share(model: torch.nn.Module, other: torch.nn.Module) -> None:
-    """Let `model` use the memory of `other` where names and shapes agree."""
-    weights = dict(other.named_parameters())
-    for name, weight in model.named_parameters():
-        if name in weights and weights[name].shape == weight.shape:
-            weight.data = weights[name].data
-
-
 def measure(detector: str, options: argparse.Namespace) -> None:
     """Print the table of one detector."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,7 +71,6 @@ def measure(detector: str, options: argparse.Namespace) -> None:
     for name in ["baseline", *options.recipes]:
         model = fresh()
         models[name] = attach(model, recipes.get(name, kind_of(model))).to(device, memory_format=torch.channels_last)
-        share(models[name], models["torchvision"])
     data = batch(options.images, options.image_size, options.classes, device)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for i in range(options.rounds + options.warm):
@@ -99,6 +91,53 @@ def measure(detector: str, options: argparse.Namespace) -> None:
         print(f"  {name:12s} {1e3 * statistics.median(values):8.1f} ms{what}")
 
 
+def apart(detector: str, options: argparse.Namespace) -> None:
+    """Print the table of a detector that ends in a `compute_loss`: the network once, and each recipe's losses on it."""
+    clock = time.process_time if options.clock == "processor" else time.perf_counter
+    images, targets = batch(options.images, options.image_size, options.classes, "cpu")
+
+    def fresh() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return build(detector, classes=options.classes, size=options.size, image_size=options.image_size).train()
+
+    caught, model = {}, fresh()
+
+    def catch(targets: list, outputs: dict, anchors: list) -> dict[str, torch.Tensor]:
+        caught.update(targets=targets, outputs=outputs, anchors=anchors)
+        return {"all": sum(value.sum() for value in outputs.values())}
+
+    model.compute_loss = catch
+    model.head.register_forward_hook(lambda head, maps, output: caught.update(maps=maps))
+    network = statistics.median(step(model, images, targets, clock) for _ in range(2))
+    outputs = {name: value.detach().requires_grad_() for name, value in caught["outputs"].items()}
+
+    def losses(model: torch.nn.Module) -> float:
+        started = clock()
+        sum(model.compute_loss(caught["targets"], outputs, caught["anchors"]).values()).backward()
+        for value in outputs.values():
+            value.grad = None
+        return clock() - started
+
+    models = {name: fresh() for name in ["baseline", *options.recipes]}
+    for name, model in models.items():
+        attach(model, recipes.get(name, kind_of(model)))
+        if hasattr(model, "treatment"):
+            model.treatment.remember_levels(model.head, caught["maps"], outputs)
+    seconds = {name: [] for name in models}
+    for i in range(options.rounds + 1):
+        for name, model in models.items():
+            value = losses(model)
+            if i:
+                seconds[name].append(value)
+    height, width = options.image_size
+    print(f"{detector} {options.size}, {options.images} images of {height}x{width}, {options.classes} classes,")
+    print(f"{options.clock} time; the network alone {network:.2f} s, median of 2; losses: median of {options.rounds}")
+    base = network + statistics.median(seconds["baseline"])
+    for name, values in seconds.items():
+        value = statistics.median(values)
+        print(f"  {name:16s} losses {1e3 * value:8.0f} ms, the whole step {(network + value) / base:.3f} x baseline")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--detector", default="retinanet,faster_rcnn")
@@ -110,11 +149,12 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=2, help="rounds before those that count")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--recipes", default="libra,pisa")
+    parser.add_argument("--apart", action="store_true", help="time the network and the losses apart")
     options = parser.parse_args()
     options.image_size = tuple(int(side) for side in options.image_size.split("x"))
     options.recipes = options.recipes.split(",")
     for detector in options.detector.split(","):
-        measure(detector, options)
+        (apart if options.apart else measure)(detector, options)
 
 
 if __name__ == "__main__":
