@@ -72,7 +72,8 @@ def train(detector: str, name: str, options: argparse.Namespace) -> dict:
     set_from_data(model, data)
     model.to(options.device, memory_format=torch.channels_last).train()
     settings, totals, parts = Settings(), [], {}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    decay = settings.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
     order, started = np.random.default_rng(1), time.monotonic()
     for step in range(options.steps):
         chosen = order.choice(POOL, options.batch, replace=False)
