@@ -15,6 +15,7 @@ FOLDERS = (
     "samplers",
     "weights",
     "losses",
+    "backbones",
     "necks",
     "heads",
     "objectives",

@@ -103,7 +103,8 @@ class Watch:
             loss = sum(own[0].values()) if own else part.candidate_loss(samples)
             values = loss.double() * samples.norm * len(self._rows)
             image = torch.zeros(len(self._rows), dtype=torch.float64, device=values.device)
-            image.index_add_(0, samples.image, values)
+            # A backbone of several branches has the batch in it once for each of them.
+            image.index_add_(0, samples.image % len(image), values)
         rows = torch.tensor(self._rows)
         self._state["sum"].index_add_(0, rows, image.cpu())
         if part is self._heads[0]:  # of two heads one counts the steps

@@ -108,6 +108,8 @@ class Recipe:
     """annotations -> drawing weight of each image (image_sampling)"""
     augment: Callable | None = None
     """(image, target, others) -> (image, target); if it has `fit(annotations, others)`, training calls that first"""
+    backbone: Callable | None = None
+    """(a copy of the detector's backbone) -> the refined one (backbones)"""
     neck: Callable | None = None
     """(in_channels, out_channels) -> module (necks)"""
     head: Callable | None = None

@@ -11,9 +11,11 @@ from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.ssd import SSD
 
+from ..backbones import Trident
 from ..detectors.anchors import place_anchors, prepare_anchors
 from ..detectors.yolov2 import YOLOv2
 from ..recipe import Recipe, Stage
+from .branches import attach_branches, build_backbone
 from .fcos import prepare_fcos
 from .half_precision import keep_places_exact
 from .head import build_head
@@ -83,6 +85,7 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     recipe = deepcopy(recipe)
     _check_slots(model, kind, recipe)
     # All that can fail comes first: a recipe that is refused leaves the model as it was.
+    backbone = None if recipe.backbone is None else build_backbone(model, recipe.backbone)
     neck = None if recipe.neck is None else build_neck(model, recipe.neck)
     head = None if recipe.head is None else build_head(model, recipe.head)
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
@@ -98,12 +101,16 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     install()
     if anchors is not None:
         place_anchors(model, anchors)
+    if backbone is not None:
+        model.backbone = backbone
     if neck is not None:
         model.backbone.fpn = neck
     if recipe.objective is not None:
         attach_objective(model, recipe.objective)
     keep_places_exact(model)
     keep_in_place(model)
+    if isinstance(recipe.backbone, Trident):
+        attach_branches(model, recipe.backbone)
     model.recipe = recipe
     return model
 
@@ -118,10 +125,10 @@ _DETECTORS = (
 )
 
 _SLOTS = {
-    "dense": "images, augment, neck, head (RetinaNet alone), stages (one Stage), objective",
+    "dense": "images, augment, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
     "ssd": "images, augment, stages (one Stage), objective",
     "yolo": "images, augment, stages (one Stage), objective",
-    "rcnn": "images, augment, neck, proposals, stages (one Stage, or several as a tuple), objective",
+    "rcnn": "images, augment, backbone, neck, proposals, stages (one Stage, or several as a tuple), objective",
 }
 
 

@@ -13,6 +13,7 @@ from torchvision.ops import box_iou
 from ..recipe import Stage
 from ..tables import highest_iou
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
+from ..valid_ranges import without_invalid
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, mean_over_ranks, truth_of
 
@@ -103,7 +104,7 @@ class DenseLoss(StageLoss):
         matched, iou = [], []
         for i, (boxes, target) in enumerate(zip(anchors, targets)):
             rows, best = self._match(outputs, boxes, target, i, level, match)
-            matched.append(rows)
+            matched.append(without_invalid(rows, boxes, target))
             iou.append(best)
         own: dict[str, Tensor] = {}
         if head is not None:

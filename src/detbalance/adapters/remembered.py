@@ -1,8 +1,13 @@
-"""False detections of earlier models, kept with the targets: they follow the images when the detector resizes them."""
+"""What a target holds besides its objects, in pixels: false detections of earlier models, and the range of valid sizes.
+
+Both follow the images when the detector resizes them.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+from ..valid_ranges import RANGE
 
 __all__ = ["KEY", "keep_in_place", "remembered"]
 
@@ -24,6 +29,8 @@ def keep_in_place(model: nn.Module) -> None:
 def _scale(module: nn.Module, inputs: tuple, output: tuple) -> None:
     before, (images, targets) = inputs[0], output
     for image, size, target in zip(before, images.image_sizes, targets or ()):
+        y, x = (new / old for new, old in zip(size, image.shape[-2:]))
+        if RANGE in target:
+            target[RANGE] = target[RANGE] * (x * y) ** 0.5
         if KEY in target:
-            y, x = (new / old for new, old in zip(size, image.shape[-2:]))
             target[KEY] = target[KEY] * target[KEY].new_tensor((x, y, x, y))

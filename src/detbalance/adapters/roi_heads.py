@@ -17,6 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image, re
 
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
+from ..valid_ranges import without_invalid_regions
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, truth_of
 from .two_stage import norm, smooth_l1, subclassed
@@ -170,6 +171,7 @@ class BalancedRoIHeads(RoIHeads):
             made = self._generated(targets, truths)
             proposals = [torch.cat(pair) for pair in zip(proposals, made)]
         matched, iou = zip(*(self._match(b, t, g) for b, t, g in zip(proposals, targets, truths)))
+        matched = [without_invalid_regions(m, b, t) for m, b, t in zip(matched, proposals, targets)]
         if getattr(self.treatment.box_generator, "exclusive", False):
             matched = [_ignore_positives(m, count) for m, count in zip(matched, own)]
         labels = [labels_of(m, t["labels"]) for m, t in zip(matched, targets)]

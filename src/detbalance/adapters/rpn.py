@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
+from ..valid_ranges import without_invalid
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, truth_of
 from .two_stage import norm, smooth_l1, subclassed
@@ -57,6 +58,7 @@ class BalancedRPN(RegionProposalNetwork):
         sizes = torch.tensor([s * a for s, a in zip(self._sizes, per_place)], device=anchors[0].device)
         level = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
         matched, iou = zip(*(self._match(b, t, level) for b, t in zip(anchors, targets)))
+        matched = [without_invalid(m, b, t) for m, b, t in zip(matched, anchors, targets)]
         self._assigned = anchors, level, matched, iou
         truth = [truth_of(m, t["boxes"]) for m, t in zip(matched, targets)]
         # Background rows get their own anchor as truth: torchvision would encode zeros to infinities nobody reads.

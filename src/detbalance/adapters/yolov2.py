@@ -15,6 +15,7 @@ from ..detectors.region import decode, encode
 from ..detectors.yolov2 import YOLOv2
 from ..recipe import Stage
 from ..types import IGNORED, Candidates, Samples
+from ..valid_ranges import without_invalid
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, in_float32, labels_of, set_prior, truth_of
 
@@ -44,7 +45,8 @@ class RegionStage(StageLoss):
         logits = _softmax_logits(outputs)
         scores, predicted = logits.detach().exp(), self.decode(outputs[_BOX].detach(), boxes)
         iou = torch.stack([best_iou(box_iou(t["boxes"].to(boxes.dtype), boxes), len(boxes)) for t in targets])
-        matched = torch.stack([self._match(model, boxes, t, s, p, grid) for t, s, p in zip(targets, scores, predicted)])
+        matched = [self._match(model, boxes, t, s, p, grid) for t, s, p in zip(targets, scores, predicted)]
+        matched = torch.stack([without_invalid(m, boxes, t) for m, t in zip(matched, targets)])
         elements = model.element_losses(targets, outputs, boxes, sizes, matched)
         table = partial(self._table, logits, outputs[_BOX], boxes, targets, iou)
         if self.sample is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..assigners import NWDAssigner
+from ..backbones import Trident
 from ..losses import NWDLoss
 from ..necks import (
     MLFPN,
@@ -39,6 +40,8 @@ __all__ = [
     "reconfigured_fpn",
     "size_balanced",
     "stdn",
+    "trident",
+    "trident_fast",
     "zoom_out_in",
 ]
 
@@ -123,6 +126,23 @@ def size_balanced(kind: str) -> Recipe:
     """Weights that even out how much the positives of small, medium and large objects count."""
     check_kind(kind)
     return Recipe(name="size_balanced", stages=Stage(weigh=SizeBalancedWeights()))
+
+
+def trident(kind: str) -> Recipe:
+    """Three branches of the backbone's last stage with shared weights and different fields, each for objects of its own
+    sizes. Needs a detector with a pyramid."""
+    return _branched("trident", kind, Trident())
+
+
+def trident_fast(kind: str) -> Recipe:
+    """As `trident`, but every branch learns all objects and the middle one detects alone, as fast as the detector."""
+    return _branched("trident_fast", kind, Trident(ranges=None, branch=1))
+
+
+def _branched(name: str, kind: str, trident: Trident) -> Recipe:
+    if check_kind(kind) in ("ssd", "yolo"):
+        raise ValueError(f"recipe {name!r} dilates the stage below a feature pyramid, and {kind!r} detectors have none")
+    return Recipe(name=name, backbone=trident)
 
 
 def _pyramid(name: str, kind: str, neck: Callable) -> Recipe:
