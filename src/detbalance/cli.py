@@ -277,6 +277,9 @@ def evaluate(
         str, typer.Option(help="HxW: look for objects in windows of so many pixels, for tiny ones in large images.")
     ] = "",
     overlap: Annotated[float, typer.Option(help="Share of a window that the next one repeats.")] = 0.25,
+    scales: Annotated[
+        str, typer.Option(help="0.75,1,1.5: look at each image at several scales, factors on the training size.")
+    ] = "",
     images: Images = None,
 ) -> None:
     """AP by class, size and frequency, TIDE's errors and optimal LRP of a run, or of anybody's detections."""
@@ -288,19 +291,23 @@ def evaluate(
     from .evaluation import evaluate as measure
 
     bounds = _edges(edges)
+    if slices and scales:
+        raise typer.BadParameter("--slices and --scales are two ways to look at an image: give one")
+    factors = _factors(scales)
     if what.is_dir():
         described = what / "settings.json"
         if not described.exists():
             raise DataError(f"{what}: no run folder, there is no settings.json in it")
         data = _read(dataset or Path(text.loads(described.read_text())["data"]["source"]), images)
         training, testing = divide(data)
-        predictions = what / (f"predictions-{slices}-{overlap:g}.json" if slices else "predictions.json")
+        way = f"-{slices}-{overlap:g}" if slices else "".join(f"-x{factor:g}" for factor in factors)
+        predictions = what / f"predictions{way}.json"
         if not predictions.exists():
-            _predict(what, testing, predictions, slices, overlap)
+            _predict(what, testing, predictions, slices, overlap, factors)
         result = measure(testing, predictions, training=training, edges=bounds)
     else:
-        if slices:
-            raise typer.BadParameter("--slices needs a run folder: detections are made already")
+        if slices or scales:
+            raise typer.BadParameter("--slices and --scales need a run folder: detections are made already")
         if dataset is None:
             raise typer.BadParameter("expected a DATASET after PREDICTIONS")
         if not what.exists():
@@ -676,17 +683,32 @@ def _compare(
     console.print(f"report: {page}")
 
 
-def _predict(folder: Path, testing: Annotations, path: Path, slices: str, overlap: float) -> None:
+def _factors(scales: str) -> tuple[float, ...]:
+    """The factors of --scales."""
+    try:
+        factors = tuple(float(part) for part in scales.split(",")) if scales else ()
+    except ValueError:
+        factors = (0.0,)
+    if not all(0 < factor < 100 for factor in factors):
+        raise typer.BadParameter(
+            f"expected factors above 0 such as 0.75,1,1.5 but got {scales!r}", param_hint="--scales"
+        )
+    return factors
+
+
+def _predict(
+    folder: Path, testing: Annotations, path: Path, slices: str, overlap: float, scales: tuple[float, ...]
+) -> None:
     from .detections import save_predictions
-    from .prediction import predict, predict_sliced
+    from .prediction import predict, predict_pyramid, predict_sliced
     from .runs import load_model
     from .slicing import Slices
 
-    look = (
-        partial(predict_sliced, slices=Slices(size=_height_and_width(slices, "--slices"), overlap=overlap))
-        if slices
-        else predict
-    )
+    look = predict
+    if slices:
+        look = partial(predict_sliced, slices=Slices(size=_height_and_width(slices, "--slices"), overlap=overlap))
+    elif scales:
+        look = partial(predict_pyramid, scales=scales)
     model, described = load_model(folder)
     with _bar(_console()) as step:
         found = look(
