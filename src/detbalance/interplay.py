@@ -129,7 +129,7 @@ def play(
     Raises ValueError for another kind, and for a part that needs a whole detector to work on.
 
     >>> from detbalance import recipes
-    >>> found = play(recipes.get("baseline", "dense"), shifts=(0.0, 0.45, 1.0), scales=(1.0,), scores=(0.5,))
+    >>> found = play(recipes.get("baseline", "dense"), shifts=(0.0, 0.4, 1.0), scales=(1.0,), scores=(0.5,))
     >>> found.values["state"][:, 0, 0, 0].tolist()
     [1.0, -1.0, 0.0]
     """

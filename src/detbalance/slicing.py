@@ -104,7 +104,7 @@ def merge(
 def _cut(boxes: Tensor, window: Tensor, image: tuple[int, int]) -> Bool[Tensor, "N 4"]:
     """Which sides of each box lie at a border of its window that is none of the image."""
     border = boxes.new_tensor((0, 0, image[1], image[0]))
-    return ((boxes - window).abs() <= _TOUCHES) & ((window - border).abs() > _TOUCHES)
+    return ((boxes - window).abs() <= _TOUCHES) & ((window - border).abs() >= 0.5)
 
 
 def _groups(boxes: Tensor, labels: Tensor, cut: Tensor, window: Tensor, meets: float) -> Int[Tensor, " N"]:
