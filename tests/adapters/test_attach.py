@@ -21,10 +21,11 @@ DETECTORS = {"dense": "retinanet", "ssd": "ssd", "yolo": "yolov2", "rcnn": "fast
 
 
 def worth_trying(kind, name):
-    """Does the recipe touch the detector, and in a way of its own? A neck alone goes into all alike."""
+    """Does the recipe touch the detector, and in a way of its own? A neck or a box loss alone goes into all alike."""
     recipe = recipes.get(name, kind)
     neck_alone = recipe == Recipe(name=name, neck=recipe.neck) and recipe.neck is not None
-    return recipe.images is None and not (neck_alone and kind == "rcnn")
+    loss_alone = name in recipes.in_group(recipes.regression)
+    return recipe.images is None and not (neck_alone and kind == "rcnn") and not (loss_alone and kind != "dense")
 
 
 EVERY = [(kind, name) for name in recipes.names() for kind in recipes.kinds(name) if worth_trying(kind, name)]

@@ -23,6 +23,7 @@ from . import (
     objectness,
     plain,
     ranking,
+    regression,
     scale,
     soft_sampling,
     together,
@@ -37,6 +38,7 @@ from .objectives import *  # noqa: F403
 from .objectness import *  # noqa: F403
 from .plain import *  # noqa: F403
 from .ranking import *  # noqa: F403
+from .regression import *  # noqa: F403
 from .scale import *  # noqa: F403
 from .soft_sampling import *  # noqa: F403
 from .together import *  # noqa: F403
@@ -53,6 +55,7 @@ GROUPS = (
     classes,
     scale,
     boxes,
+    regression,
     assignment,
     objectives,
     together,
