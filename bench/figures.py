@@ -28,7 +28,9 @@ from detbalance.diagnosis.overlaps import coverage
 
 WIDTH, HEIGHT = 300, 200
 LEFT, TOP, RIGHT, BOTTOM = 56, 28, 14, 42
-COLOURS = ("#2a6fbb", "#d1622b", "#3a8f5c", "#8d5fb0")
+COLOURS = ("#2a6fbb", "#d1622b", "#3a8f5c", "#8d5fb0", "#b0972a", "#4aa8b8")
+CROWDED = 5
+"""labels of an axis that stand upright; more are slanted"""
 SHADES = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)
 
 
@@ -65,13 +67,16 @@ class Panel:
         self.parts.append(f'<polyline points="{points}" fill="none" stroke="{self.colour}" stroke-width="1.6"/>')
         self.names.append(name)
 
-    def bars(self, x, y, width: float) -> None:
-        """Bars from the foot of the axis."""
+    def bars(self, x, y, width: float, name: str | None = None) -> None:
+        """Bars from the foot of the axis; named ones have a colour of their own and are listed as curves are."""
+        colour = COLOURS[0] if name is None else self.colour
+        if name is not None:
+            self.names.append(name)
         x = np.asarray(x, float)
         tops, feet = self.place(x - width / 2, y), self.place(x + width / 2, np.full(len(x), self.y[0]))
         for (x1, y1), (x2, y2) in zip(tops, feet):
             size = f'width="{max(x2 - x1, 0.5):.1f}" height="{max(y2 - y1, 0):.1f}"'
-            self.parts.append(f'<rect x="{x1:.1f}" y="{y1:.1f}" {size} fill="{COLOURS[0]}"/>')
+            self.parts.append(f'<rect x="{x1:.1f}" y="{y1:.1f}" {size} fill="{colour}"/>')
 
     def map(self, values: np.ndarray) -> None:
         """A heat map that fills the axes, first row on top; dark is low."""
@@ -89,12 +94,14 @@ class Panel:
     def colour(self) -> str:
         return COLOURS[len(self.names) % len(COLOURS)]
 
-    def svg(self, shift: float) -> str:
-        """The panel, moved to the right."""
+    def svg(self, right: float, down: float = 0) -> str:
+        """The panel, moved to its place."""
         box = f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>'
         end = 'text-anchor="end"'
+        end += ' paint-order="stroke" stroke="white" stroke-width="3"'  # to be read before a curve, too
+        x = LEFT + WIDTH - 6
         legend = "".join(
-            f'<text x="{LEFT + WIDTH - 6}" y="{TOP + 14 + 13 * i}" fill="{COLOURS[i]}" {end}>{escape(n)}</text>'
+            f'<text x="{x}" y="{TOP + 14 + 13 * i}" fill="{COLOURS[i % len(COLOURS)]}" {end}>{escape(n)}</text>'
             for i, n in enumerate(self.names)
             if n
         )
@@ -104,7 +111,8 @@ class Panel:
             f'<text transform="translate(12 {TOP + HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y_name)}</text>"
         )
-        return f'<g transform="translate({shift:.0f} 0)">{"".join(self.parts)}{box}{self._ticks()}{legend}{words}</g>'
+        inside = "".join((*self.parts, box, self._ticks(), legend, words))
+        return f'<g transform="translate({right:.0f} {down:.0f})">{inside}</g>'
 
     def _ticks(self) -> str:
         text = []
@@ -112,7 +120,12 @@ class Panel:
         marks = [(v, f"{v:.0f}" if whole else f"{v:.3g}") for v in np.linspace(*self.x, 5)]
         for value, name in list(enumerate(self.labels, 1)) or marks:
             x, _ = self.place(value, self.y[0])
-            text.append(f'<text x="{x:.1f}" y="{TOP + HEIGHT + 15}" text-anchor="middle">{name}</text>')
+            y, anchor = TOP + HEIGHT + 15, "middle"
+            turn = ""
+            if len(self.labels) > CROWDED:
+                y, anchor = y - 5, "end"
+                turn = f' transform="rotate(-35 {x:.1f} {y})" font-size="8"'
+            text.append(f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}"{turn}>{escape(name)}</text>')
         if self.log:
             values = [10.0**k for k in range(math.ceil(math.log10(self.y[0])), math.floor(math.log10(self.y[1])) + 1)]
         else:
@@ -123,11 +136,13 @@ class Panel:
         return "".join(text)
 
 
-def save(path: Path, *panels: Panel) -> None:
-    """The panels side by side, in one file that needs no other."""
+def save(path: Path, *panels: Panel, columns: int = 0) -> None:
+    """The panels side by side, in rows of so many if need be, in one file that needs no other."""
+    columns = columns or len(panels)
     each, height = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
-    body = "".join(panel.svg(i * each) for i, panel in enumerate(panels))
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {each * len(panels)} {height}"'
+    body = "".join(panel.svg(i % columns * each, i // columns * height) for i, panel in enumerate(panels))
+    size = f"{each * columns} {height * math.ceil(len(panels) / columns)}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}"'
     style = 'font-family="sans-serif" font-size="11" fill="#333"'
     path.write_text(f'{head} {style}><rect width="100%" height="100%" fill="white"/>{body}</svg>\n', encoding="utf-8")
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
