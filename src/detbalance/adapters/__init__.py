@@ -126,7 +126,7 @@ _DETECTORS = (
 
 _SLOTS = {
     "dense": "images, augment, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
-    "ssd": "images, augment, stages (one Stage), objective",
+    "ssd": "images, augment, backbone, stages (one Stage), objective",
     "yolo": "images, augment, stages (one Stage), objective",
     "rcnn": "images, augment, backbone, neck, proposals, stages (one Stage, or several as a tuple), objective",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..assigners import NWDAssigner
-from ..backbones import Trident
+from ..backbones import EFIP, MSCF, Trident
 from ..losses import NWDLoss
 from ..necks import (
     MLFPN,
@@ -31,8 +31,10 @@ __all__ = [
     "balanced_fpn",
     "bifpn",
     "dynamic_head",
+    "efip",
     "feature_hierarchy",
     "mlfpn",
+    "mscf",
     "nas_fpn",
     "nwd",
     "panet",
@@ -137,6 +139,22 @@ def trident(kind: str) -> Recipe:
 def trident_fast(kind: str) -> Recipe:
     """As `trident`, but every branch learns all objects and the middle one detects alone, as fast as the detector."""
     return _branched("trident_fast", kind, Trident(ranges=None, branch=1))
+
+
+def efip(kind: str) -> Recipe:
+    """Each level also sees the image in its own size, through four convolutions: an image pyramid that costs little."""
+    return _enriched("efip", kind, EFIP())
+
+
+def mscf(kind: str) -> Recipe:
+    """The finest level sees context of three widths in the small image, and hands it on to the coarser ones."""
+    return _enriched("mscf", kind, MSCF())
+
+
+def _enriched(name: str, kind: str, backbone: Callable) -> Recipe:
+    if check_kind(kind) == "yolo":
+        raise ValueError(f"recipe {name!r} enriches the levels of a detector, and YOLOv2 ('yolo') predicts from one")
+    return Recipe(name=name, backbone=backbone)
 
 
 def _branched(name: str, kind: str, trident: Trident) -> Recipe:
