@@ -20,8 +20,9 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 
 from detbalance import boxes as box_ops
 from detbalance.catalog import FOLDERS, exported, folder_of, methods, treating
+from detbalance.detectors import build as build_detector
 from detbalance.taxonomy import Imbalance
-from detbalance.types import BACKGROUND, IGNORED, Candidates, Samples
+from detbalance.types import BACKGROUND, IGNORED, Candidates, RegionParts, Samples
 
 TOLD_BY_THE_DETECTOR = {
     "in_channels": [8, 16, 24],
@@ -529,6 +530,36 @@ def test_head_supervises(method, scale):
         if losses:
             gradients = torch.autograd.grad(sum(losses.values()), maps, retain_graph=True)
             assert finite(*gradients)
+
+
+# ---- region heads -------------------------------------------------------------------------------------------------
+
+
+def region_parts():
+    """Of a small two-stage detector."""
+    model = build_detector("faster_rcnn", classes=3, image_size=(64, 96))
+    heads = model.roi_heads
+    return RegionParts(heads.box_roi_pool, heads.box_head, heads.box_predictor, 64, model.backbone.fpn)
+
+
+@every("region_heads")
+@pytest.mark.parametrize("counts", [(5, 2), (0, 3), (0, 0)], ids=str)
+def test_region_head_keeps_its_contract(method, counts):
+    """Pool, head and predictor in a row give the two tables of the old head, whose parameters keep their names."""
+    old = region_parts()
+    new = build(method)(copy.deepcopy(old))
+    assert isinstance(new, RegionParts)
+    for part in ("pool", "head", "predictor"):
+        assert set(getattr(old, part).state_dict()) <= set(getattr(new, part).state_dict())
+    features = {name: torch.randn(2, 64, 32 >> i, 48 >> i) for i, name in enumerate("123")}
+    boxes = [objects(count)["boxes"] for count in counts]
+    for training in (True, False):
+        for part in (new.pool, new.head, new.predictor):
+            part.train(training)
+        logits, regression = new.predictor(new.head(new.pool(features, boxes, [(256, 384), (256, 384)])))
+        assert logits.shape == (sum(counts), 4)
+        assert regression.shape == (sum(counts), 16)
+        assert finite(logits, regression)
 
 
 # ---- objectives ---------------------------------------------------------------------------------------------------

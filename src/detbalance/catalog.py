@@ -18,6 +18,7 @@ FOLDERS = (
     "backbones",
     "necks",
     "heads",
+    "region_heads",
     "objectives",
     "image_sampling",
     "augment",

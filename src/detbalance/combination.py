@@ -32,6 +32,9 @@ def combine(name: str, *recipes: Recipe) -> Recipe:
             present, added = getattr(whole, field.name), getattr(recipe, field.name)
             if field.name == "name":
                 continue
+            if field.name == "region" and present is not None and added not in (None, present):
+                whole = replace(whole, region=(*_tuple(present), *_tuple(added)))
+                continue
             merge = _stages if field.name in ("proposals", "stages") else _slot
             whole = replace(whole, **{field.name: merge(present, added, field.name, recipe.name, owners)})
     return whole

@@ -114,6 +114,9 @@ class Recipe:
     """(in_channels, out_channels) -> module (necks)"""
     head: Callable | None = None
     """replaces the detector's head (heads)"""
+    region: Callable | tuple[Callable, ...] | None = None
+    """(the parts of the region head) -> other parts (region_heads); several, one upon the other. In a cascade of every
+    stage"""
     anchors: AnchorSettings | None = None
     """in place of the detector's own, as `detbalance anchors` finds them"""
     proposals: Stage = Stage()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import boxes as box_ops
 
-__all__ = ["BACKGROUND", "IGNORED", "Candidates", "Samples", "Target"]
+__all__ = ["BACKGROUND", "IGNORED", "Candidates", "RegionParts", "RegionStep", "Samples", "Target"]
 
 BACKGROUND = -1
 """`matched` of a candidate that shows background."""
@@ -152,6 +152,40 @@ class Samples:
         if len(key):
             number[rows] = torch.unique(key, dim=0, return_inverse=True)[1]
         return number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionParts:
+    """What the region head of a two-stage detector is made of, one part after the other. What one returns the next one
+    takes: a pool may give its head more than a map of each region."""
+
+    pool: nn.Module
+    """(features, boxes of each image, image shapes) -> what `head` takes; (R, C, h, w) in torchvision"""
+    head: nn.Module
+    """-> what `predictor` takes; (R, D) in torchvision"""
+    predictor: nn.Module
+    """-> logits (R, K), regression (R, 4 K), or (R, 4) for all classes together"""
+    channels: int
+    """of the feature maps"""
+    neck: nn.Module | None = None
+    """the pyramid that the detector will have; to look at"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionStep:
+    """A step of training of one region head: what a part with `supervise(step) -> dict of losses` is shown."""
+
+    samples: Samples
+    """the boxes that train, and the predictions that the head makes of them"""
+    boxes: list[Float[Tensor, "N 4"]]
+    """the same boxes, image by image"""
+    features: dict[str, Float[Tensor, "B C H W"]]
+    image_shapes: list[tuple[int, int]]
+    """height, width"""
+    pooled: Any
+    """what the pool gave"""
+    table: Callable[[Tensor, Tensor], Samples]
+    """(other logits, other regression) of the same boxes -> samples with these"""
 
 
 class Assigner(Protocol):

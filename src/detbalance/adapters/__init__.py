@@ -22,6 +22,7 @@ from .head import build_head
 from .neck import build_neck
 from .objective import attach_objective
 from .rcnn import prepare_rcnn
+from .region import show_model
 from .remembered import keep_in_place
 from .retinanet import prepare_retinanet
 from .ssd import prepare_ssd
@@ -51,7 +52,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     """Put a recipe's methods into a torchvision detector, in place; it trains, evaluates and saves as before.
 
     The model's class, its forward and the keys of its state_dict stay; a part with state of its own (momentum,
-    gradient statistics) adds its buffers under `treatment`, a head its parameters under `head`. The recipe is copied,
+    gradient statistics) adds its buffers under `treatment`, a head its parameters under `head`, a
+    region head beside those that it had. The recipe is copied,
     so two models never share state.
 
     Args:
@@ -91,7 +93,7 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
         raise ValueError(f"{recipe.stages.sample!r} needs a head with an objectness, such as heads.ObjectnessBranch")
     if kind == "rcnn":
-        install = prepare_rcnn(model, recipe.proposals, recipe.stages, generator)
+        install = prepare_rcnn(model, recipe.proposals, recipe.stages, generator, recipe.region, neck)
     else:
         prepare = next(prepare for classes, _, prepare in _DETECTORS if isinstance(model, classes))
         install = prepare(model, recipe.stages, generator)
@@ -105,6 +107,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
         model.backbone = backbone
     if neck is not None:
         model.backbone.fpn = neck
+    if recipe.region is not None:
+        show_model(model)
     if recipe.objective is not None:
         attach_objective(model, recipe.objective)
     keep_places_exact(model)
@@ -128,7 +132,7 @@ _SLOTS = {
     "dense": "images, augment, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
     "ssd": "images, augment, backbone, stages (one Stage), objective",
     "yolo": "images, augment, stages (one Stage), objective",
-    "rcnn": "images, augment, backbone, neck, proposals, stages (one Stage, or several as a tuple), objective",
+    "rcnn": "images, augment, backbone, neck, region, proposals, stages (one Stage, or several as a tuple), objective",
 }
 
 
@@ -150,6 +154,8 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
             lacking.append(f"{slot} (the region head of a two-stage detector alone has it)")
     if any(hasattr(stage.cls_loss, "at_inference") for stage in elsewhere):
         lacking.append("scores of its own for a cls_loss (the region head of a two-stage detector alone has it)")
+    if recipe.region is not None and kind != "rcnn":
+        lacking.append("region (the region head of a two-stage detector)")
     if recipe.head is not None and not isinstance(model, RetinaNet):
         lacking.append("head (RetinaNet alone has it)")
     if lacking:

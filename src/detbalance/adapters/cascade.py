@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, remove_small_boxes
 
 from ..recipe import Stage
 from ..types import Samples
@@ -61,8 +61,8 @@ class CascadeRoIHeads(BalancedRoIHeads):
         losses = self.treatment(samples)
         for stage in self.later:
             proposals = _regressed(samples, ~truths, image_shapes)
-            _, samples, truths = stage._train(features, proposals, image_shapes, targets)
-            losses |= stage.treatment(samples)
+            own, samples, truths = stage._train(features, proposals, image_shapes, targets)
+            losses |= stage.treatment(samples) | own
         return [], {**losses, **others}
 
     def _detect(self, features, proposals, image_shapes):
@@ -70,17 +70,20 @@ class CascadeRoIHeads(BalancedRoIHeads):
             proposals = stage.regress(features, proposals, image_shapes)
         proposals = self.later[-1].refined(features, proposals, image_shapes)
         handle = self.box_roi_pool.register_forward_hook(lambda m, x, output: setattr(self, "_pooled", output))
+        self._inputs = features, image_shapes
         try:
             return RoIHeads.forward(self, features, proposals, image_shapes)
         finally:
             handle.remove()
+            del self._inputs
             self.__dict__.pop("_pooled", None)
 
     def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
         """All classifiers' scores, and the last regressor's boxes."""
         scores = [self.log_scores(class_logits)]
         for stage in self.later:
-            seen = stage.box_head(self._pooled)
+            pool, (features, shapes) = stage.box_roi_pool, self._inputs
+            seen = stage.box_head(self._pooled if pool is self.box_roi_pool else pool(features, proposals, shapes))
             class_logits, box_regression = stage.box_predictor(seen)
             scores.append(stage.log_scores(class_logits))
         mean = torch.stack(scores).logsumexp(0) - math.log(len(scores))
@@ -119,6 +122,8 @@ def _another(head: RoIHeads) -> RoIHeads:
     """A box head with the same architecture and weights."""
     new = subclassed(head, RoIHeads)
     new.box_head, new.box_predictor = deepcopy(head.box_head), deepcopy(head.box_predictor)
+    if not isinstance(head.box_roi_pool, MultiScaleRoIAlign):
+        new.box_roi_pool = deepcopy(head.box_roi_pool)  # it may learn
     for name in _NOT_THE_BOXES:
         setattr(new, name, None)
     return new

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from ..recipe import Stage
 from .cascade import CascadeRoIHeads, filled
+from .region import classifiers_of, with_region
 from .roi_heads import BalancedRoIHeads
 from .rpn import BalancedRPN
 from .stage import set_prior
@@ -17,25 +19,36 @@ __all__ = ["prepare_rcnn"]
 
 
 def prepare_rcnn(
-    model: GeneralizedRCNN, proposals: Stage, stages: Stage | tuple[Stage, ...], generator: torch.Generator | None
+    model: GeneralizedRCNN,
+    proposals: Stage,
+    stages: Stage | tuple[Stage, ...],
+    generator: torch.Generator | None,
+    region: Callable | tuple[Callable, ...] | None = None,
+    neck: nn.Module | None = None,
 ) -> Callable[[], None]:
     """What puts stages in place of both heads' losses; the model is touched only when it is called.
 
     Several stages make a cascade; in a detector that is a cascade already, one stage treats all of its heads alike.
+    `region` makes other parts of the region head; `neck` is the pyramid that the model will have, if not its own.
     """
     rpn = BalancedRPN.of(model.rpn, proposals, generator)
     stages = filled(model.roi_heads, stages)
+    old = model.roi_heads
+    if region is not None:
+        neck = getattr(model.backbone, "fpn", None) if neck is None else neck
+        old = with_region(old, region, model.backbone.out_channels, neck)
     if len(stages) == 1:
-        heads = BalancedRoIHeads.of(model.roi_heads, stages[0], generator)
+        heads = BalancedRoIHeads.of(old, stages[0], generator)
     else:
-        heads = CascadeRoIHeads.of_stages(model.roi_heads, stages, generator)
+        heads = CascadeRoIHeads.of_stages(old, stages, generator)
 
     def install() -> None:
         if proposals.prior is not None:
             set_prior(rpn.head.cls_logits.bias, proposals.prior, softmax=False)
         for head, stage in zip((heads, *getattr(heads, "later", ())), stages):
             if stage.prior is not None:
-                set_prior(head.box_predictor.cls_score.bias, stage.prior, softmax=True)
+                for classifier in classifiers_of(head.box_predictor):
+                    set_prior(classifier.bias, stage.prior, softmax=True)
         if proposals.score_threshold is not None:
             rpn.score_thresh = proposals.score_threshold
         if stages[-1].score_threshold is not None:

@@ -7,6 +7,7 @@ as it is, masks and keypoints included, and the two box losses are then replaced
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from ..recipe import Stage
-from ..types import BACKGROUND, IGNORED, Candidates, Samples
+from ..types import BACKGROUND, IGNORED, Candidates, RegionStep, Samples
 from ..valid_ranges import without_invalid_regions
+from .region import supervisors_of
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, truth_of
 from .two_stage import norm, smooth_l1, subclassed
@@ -73,19 +75,37 @@ class BalancedRoIHeads(RoIHeads):
         return [], {**self.treatment(samples), **losses}
 
     def _train(self, features, proposals, image_shapes, targets) -> tuple[dict[str, Tensor], Samples, Tensor]:
-        """The losses of masks and keypoints, the table of the boxes that train, and which of them are ground truths."""
-        predictions: list[tuple[Tensor, Tensor, Tensor]] = []
+        """The losses of masks and keypoints and of the head's own parts, the table of the boxes that train, and which
+        of them are ground truths."""
+        predictions: list[tuple[Tensor, Tensor, Any]] = []
+        pooled: list[Any] = []
         self._inputs = features, image_shapes
-        handle = self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append((*output, *x)))
+        handles = [
+            self.box_roi_pool.register_forward_hook(lambda m, x, output: pooled.append(output)),
+            self.box_predictor.register_forward_hook(lambda m, x, output: predictions.append((*output, *x))),
+        ]
         try:
             _, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
             del self._inputs
         chosen = self.__dict__.pop("_chosen")
         added = torch.cat(chosen.pop("added"))
         del losses["loss_classifier"], losses["loss_box_reg"]
-        return losses, self._table(*predictions[-1], **chosen), added
+        samples = self._table(*predictions[-1], **chosen)
+        supervisors = supervisors_of(self)
+        if supervisors:
+            seen = predictions[-1][2]
+            table = partial(self._table_of, seen, chosen)
+            step = RegionStep(samples, chosen["boxes"], features, image_shapes, pooled[-1], table)
+            suffix = self.treatment.names[0].removeprefix("loss_classifier")  # the stage of a cascade
+            for part in supervisors:
+                losses |= {name + suffix: loss for name, loss in part.supervise(step).items()}
+        return losses, samples, added
+
+    def _table_of(self, seen: Any, chosen: dict, logits: Tensor, regression: Tensor) -> Samples:
+        return self._table(logits, regression, seen, **chosen)
 
     def _detect(self, features, proposals, image_shapes):
         """As torchvision's; a class loss may have scores of its own, other than a softmax over the columns."""
@@ -281,6 +301,8 @@ class BalancedRoIHeads(RoIHeads):
 
     def _level(self, boxes: list[Tensor]) -> Tensor:
         pool = self.box_roi_pool
+        if hasattr(pool, "levels"):
+            return pool.levels(boxes)
         if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
             return pool.map_levels(boxes)
         return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)

@@ -22,7 +22,7 @@ class PANet(FPN):
 
     Liu et al., section 3.1: N_0 = P_0, N_i+1 = ReLU(conv3x3(P_i+1 + ReLU(conv3x3, stride 2 (N_i)))). Extra levels are
     made from the N. The pyramid's own parameters keep torchvision's names, so pretrained FPN weights load with
-    `strict=False`. (The paper's adaptive feature pooling belongs to the RoI head, not to the neck.)
+    `strict=False`. The paper's adaptive feature pooling is in the region head: `region_heads.AdaptivePooling`.
 
     Shapes: as `FPN`; each level half as high and wide as the one before, rounded up or down.
 

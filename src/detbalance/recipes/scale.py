@@ -22,10 +22,12 @@ from ..necks import (
     ZoomOutIn,
 )
 from ..recipe import Recipe, Stage
+from ..region_heads import AdaptivePooling
 from ..weights import SizeBalancedWeights
-from ._shared import balanced_fpn_part, check_kind
+from ._shared import balanced_fpn_part, check_kind, two_stages
 
 __all__ = [
+    "adaptive_pooling",
     "aug_fpn",
     "auto_fpn",
     "balanced_fpn",
@@ -113,6 +115,11 @@ def dynamic_head(kind: str) -> Recipe:
     return _pyramid("dynamic_head", kind, DynamicHead)
 
 
+def adaptive_pooling(kind: str) -> Recipe:
+    """Each region pooled from all levels, the strongest answer counts; `panet+adaptive_pooling` is PANet whole."""
+    return _region("adaptive_pooling", kind, AdaptivePooling())
+
+
 def nwd(kind: str) -> Recipe:
     """Boxes as normal distributions, for tiny objects: what they are assigned by, and their loss; C is the mean side of
     the objects at hand. In R-CNN the assignment of the proposal network."""
@@ -161,6 +168,12 @@ def _branched(name: str, kind: str, trident: Trident) -> Recipe:
     if check_kind(kind) in ("ssd", "yolo"):
         raise ValueError(f"recipe {name!r} dilates the stage below a feature pyramid, and {kind!r} detectors have none")
     return Recipe(name=name, backbone=trident)
+
+
+def _region(name: str, kind: str, region: Callable | tuple[Callable, ...]) -> Recipe:
+    """Other parts in the region head."""
+    two_stages(name, kind)
+    return Recipe(name=name, region=region)
 
 
 def _pyramid(name: str, kind: str, neck: Callable) -> Recipe:
