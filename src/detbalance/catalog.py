@@ -22,6 +22,7 @@ FOLDERS = (
     "objectives",
     "image_sampling",
     "augment",
+    "looks",
     "box_generators",
     "refinements",
     "suppressions",

@@ -700,15 +700,15 @@ def _predict(
     folder: Path, testing: Annotations, path: Path, slices: str, overlap: float, scales: tuple[float, ...]
 ) -> None:
     from .detections import save_predictions
-    from .prediction import predict, predict_pyramid, predict_sliced
+    from .looks import AtScales, InSlices
+    from .prediction import predict
     from .runs import load_model
-    from .slicing import Slices
 
     look = predict
     if slices:
-        look = partial(predict_sliced, slices=Slices(size=_height_and_width(slices, "--slices"), overlap=overlap))
+        look = InSlices(size=_height_and_width(slices, "--slices"), overlap=overlap)
     elif scales:
-        look = partial(predict_pyramid, scales=scales)
+        look = AtScales(scales=scales)
     model, described = load_model(folder)
     with _bar(_console()) as step:
         found = look(

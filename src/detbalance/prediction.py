@@ -17,7 +17,7 @@ from .data.images import DetectionImages, load_image, scaled_window
 from .slicing import Slices, merge
 from .valid_ranges import check_ranges, limits, sides
 
-__all__ = ["predict", "predict_pyramid", "predict_sliced"]
+__all__ = ["predict", "predict_pyramid", "predict_sliced", "refuse_scales"]
 
 
 @torch.no_grad()
@@ -33,9 +33,13 @@ def predict(
 ) -> list[dict[str, np.ndarray]]:
     """Detections of every image: boxes (xyxy pixels of the original image), labels, scores.
 
-    `images` are those at the size `image_size`, to share what is decoded.
+    A model whose recipe says how it looks at images (`Recipe.look`) looks at them so, any other at the whole image at
+    the training size. `images` are those at the size `image_size`, to share what is decoded.
     """
     options = {"batch_size": batch_size, "device": device, "progress": progress}
+    look = getattr(getattr(model, "recipe", None), "look", None)
+    if look is not None:
+        return look(model, data, image_size=image_size, images=images, **options)
     return _predict(model, data, images=images or DetectionImages(data, image_size=image_size), **options)
 
 
@@ -68,22 +72,29 @@ def predict_pyramid(
     """
     if not len(scales) or min(scales) <= 0:
         raise ValueError(f"expected scales, one or more, above 0, but got {tuple(scales)}")
-    if isinstance(model, SSD):
-        raise ValueError("an SSD has default boxes of shares of the image: at another scale it sees no other sizes")
+    refuse_scales(model)
     if ranges is not None:
         check_ranges(ranges, len(scales))
     found = []
     for number, scale in enumerate(scales):
         size = tuple(max(1, round(scale * side)) for side in image_size)
-        here = images if scale == 1 and images is not None else DetectionImages(data, image_size=size)
+        here = images if scale == 1 and images is not None else DetectionImages(data, image_size=size, keep=False)
         step = None if progress is None else _further(progress, number, len(scales), len(data))
         with _scaled(model, scale):
-            part = _predict(model, data, images=here, batch_size=batch_size, device=device, progress=step)
+            # No batch of more pixels than at the training size has, unless it is of one image.
+            few = max(1, int(batch_size / max(1.0, scale**2)))
+            part = _predict(model, data, images=here, batch_size=few, device=device, progress=step)
         if ranges is not None:
             part = [_within(one, ranges[number], here.scale(i, (1, 1)).numpy()) for i, one in enumerate(part)]
         found.append(part)
     limit = getattr(getattr(model, "roi_heads", model), "detections_per_img", None)
     return [_joined(parts, iou, limit) for parts in zip(*found)]
+
+
+def refuse_scales(model: nn.Module) -> None:
+    """Raise ValueError for a detector that sees the same at every scale."""
+    if isinstance(model, SSD):
+        raise ValueError("an SSD has default boxes of shares of the image: at another scale it sees no other sizes")
 
 
 def _further(progress: Callable[[int, int], None], number: int, scales: int, images: int) -> Callable[[int, int], None]:

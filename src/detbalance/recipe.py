@@ -108,6 +108,8 @@ class Recipe:
     """annotations -> drawing weight of each image (image_sampling)"""
     augment: Callable | None = None
     """(image, target, others) -> (image, target); if it has `fit(annotations, others)`, training calls that first"""
+    look: Callable | None = None
+    """how images are looked at in detection (looks); None: each as a whole, at the training size"""
     backbone: Callable | None = None
     """(a copy of the detector's backbone) -> the refined one (backbones)"""
     neck: Callable | None = None

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from . import boxes as box_ops
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .data.annotations import Annotations
+    from .data.images import DetectionImages
 
 __all__ = ["BACKGROUND", "IGNORED", "Candidates", "RegionParts", "RegionStep", "Samples", "Target"]
 
@@ -247,6 +253,25 @@ class Augment(Protocol):
     def __call__(
         self, image: Tensor, target: Target, others: Callable[[int], tuple[Tensor, Target]]
     ) -> tuple[Tensor, Target]: ...
+
+
+class Look(Protocol):
+    """A detector and the images of a dataset -> the detections of each, as `prediction.predict`, which calls it.
+
+    One that has `check(model)` raises ValueError there for detectors that cannot look so; `attach` calls it.
+    """
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Annotations,
+        *,
+        image_size: tuple[int, int],
+        batch_size: int = 16,
+        device: str | torch.device = "cpu",
+        progress: Callable[[int, int], None] | None = None,
+        images: DetectionImages | None = None,
+    ) -> list[dict[str, np.ndarray]]: ...
 
 
 class JointLoss(Protocol):

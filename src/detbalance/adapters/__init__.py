@@ -129,15 +129,18 @@ _DETECTORS = (
 )
 
 _SLOTS = {
-    "dense": "images, augment, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
-    "ssd": "images, augment, backbone, stages (one Stage), objective",
-    "yolo": "images, augment, stages (one Stage), objective",
-    "rcnn": "images, augment, backbone, neck, region, proposals, stages (one Stage, or several as a tuple), objective",
+    "dense": "images, augment, look, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
+    "ssd": "images, augment, look, backbone, stages (one Stage), objective",
+    "yolo": "images, augment, look, stages (one Stage), objective",
+    "rcnn": "images, augment, look, backbone, neck, region, proposals, stages (one Stage, or several as a tuple), "
+    "objective",
 }
 
 
 def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
     """Raise for what would otherwise be a silent no-op."""
+    if hasattr(recipe.look, "check"):
+        recipe.look.check(model)
     lacking = []
     if kind != "rcnn" and not recipe.proposals.empty:
         lacking.append("proposals (a one-stage detector has no proposal network)")

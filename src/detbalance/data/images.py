@@ -41,6 +41,7 @@ class DetectionImages(Dataset):
         augment: the recipe's (image, target, others) -> (image, target); `others(j)` gives image and target j. One that
             has `fit(annotations, others)` is told the data: that gives a copy, and the copy augments.
         seed: of all that is random.
+        keep: the images in memory; False where each is looked at once.
 
     Items are (image, target): uint8 (3, H, W), and boxes (xyxy pixels of that image), labels, image_id (the row).
     Boxes that an augmentation leaves without area are dropped and counted in `dropped`.
@@ -56,13 +57,14 @@ class DetectionImages(Dataset):
         transforms: Callable | None = None,
         augment: Callable | None = None,
         seed: int = 0,
+        keep: bool = True,
     ) -> None:
         self.annotations, self.image_size, self.seed = annotations, image_size, seed
         self.transforms = transforms
         self.epoch = 0
         self.dropped = 0
         self._cache: list[Tensor | None] = [None] * len(annotations)
-        self._caching = 3 * image_size[0] * image_size[1] * len(annotations) <= _CACHE_BYTES
+        self._caching = keep and 3 * image_size[0] * image_size[1] * len(annotations) <= _CACHE_BYTES
         self.treat(augment)
 
     def __len__(self) -> int:
