@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from detbalance.comparison import compare
@@ -45,6 +45,8 @@ class Experiment:
     """what the experiment asks, in a sentence for the tables"""
     images: int = 400
     """of the generated data"""
+    probe: int = 0
+    """measure what drives the training of the first seed, every so many steps"""
 
     @property
     def runs(self) -> str:
@@ -73,6 +75,27 @@ BACKGROUND = {
     "ranking": ("Losses that rank.", "ap_loss alrp rank_sort dr_loss"),
 }
 """The remedies against foreground-background imbalance in a one-stage detector."""
+
+CLASSES = (
+    "repeat_factor class_aware over_sampling effective_number_sampling failing_classes balanced_batches class_balanced "
+    "effective_number eqlv2 equalised_focal logit_adjustment decoupled copy_paste instance_switching"
+)
+"""The remedies against foreground-foreground imbalance in a one-stage detector."""
+
+REGION_CLASSES = "seesaw loce group_softmax foreground_balanced proi"
+"""Those that live in the region head."""
+
+REGRESSION = (
+    "l2 smooth_l1 balanced_l1 ghm_r iou_balanced_loss iou_loss bounded_iou giou diou ciou eiou focal_eiou siou "
+    "alpha_iou wise_iou nwd_loss combined_box_loss"
+)
+"""Box losses; the baseline's is L1."""
+
+SKEWED = Dials(class_skew=100.0)
+SCALES = Dials(scale=1.0)
+
+WHOLE = {"bccd": Settings(epochs=10), "facemask": Settings(epochs=10), "chess": NANO}
+"""The settings under which `balanced` is tried."""
 
 EXPERIMENTS = (
     Experiment(
@@ -138,6 +161,47 @@ EXPERIMENTS = (
         settings=Settings(detector="yolov2", epochs=10),
         note="Loss rank mining on the detector it was made for.",
     ),
+    *(
+        Experiment(
+            name=f"{data}-retinanet-regression",
+            data=data,
+            recipes=("baseline", *REGRESSION.split()),
+            settings=Settings(epochs=10),
+            seeds=2,
+            note="Box losses; the baseline has L1.",
+        )
+        for data in ("bccd", "deeppcb")
+    ),
+    *(
+        Experiment(
+            name=f"{data}-{detector}-classes",
+            data=data,
+            recipes=("baseline", *names.split()),
+            settings=Settings(detector=detector, epochs=9 if dials else 10),
+            dials=dials,
+            note=f"{about}{note}",
+        )
+        for data, dials, about in (
+            ("skewed", SKEWED, "Generated data, the first class a hundred times as frequent as the last. "),
+            ("facemask", None, ""),
+        )
+        for detector, note, names in (
+            ("retinanet", "Class against class.", CLASSES),
+            ("faster_rcnn", "Class against class, in the region head.", REGION_CLASSES),
+        )
+    ),
+    *(
+        Experiment(
+            name=f"{data}-{detector}-balanced",
+            data=data,
+            recipes=("baseline", "balanced"),
+            settings=replace(settings, detector=detector),
+            probe=25,
+            note="One method or none for each of the eight problems.",
+        )
+        for detector in ("retinanet", "faster_rcnn")
+        for data, settings in WHOLE.items()
+    ),
 )
 
 
@@ -154,6 +218,9 @@ REMARKS = {
     ),
 }
 """What was found out besides, in words, under the table of an experiment."""
+
+SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
+"""The groups of which a table shows the AP."""
 
 
 def dataset(experiment: Experiment, root: Path, runs: Path) -> Annotations | None:
@@ -184,6 +251,7 @@ def run(experiment: Experiment, root: Path, runs: Path) -> None:
         settings=experiment.settings,
         folder=runs / experiment.runs,
         progress=progress,
+        probe=experiment.probe,
     )
     print()
     keep(experiment, result.results)
@@ -228,13 +296,15 @@ def tables() -> None:
         "costs is in benchmarks.md. Rendered by `python bench/evidence.py --tables` from the files in docs/evidence.",
         "",
     ]
+    left = []
     for experiment in EXPERIMENTS:
         path = EVIDENCE / f"{experiment.name}.json"
-        lines += (
-            table(experiment.name, json.loads(path.read_text()))
-            if path.exists()
-            else [f"## {experiment.name}", "", "Not run yet.", ""]
-        )
+        if path.exists():
+            lines += table(experiment.name, json.loads(path.read_text()))
+        else:
+            left.append(f"`{experiment.name}`")
+    if left:
+        lines += [f"Listed in `bench/evidence.py` and not run yet: {', '.join(left)}.", ""]
     (ROOT / "docs" / "evidence.md").write_text("\n".join(lines))
 
 
@@ -245,6 +315,7 @@ def table(title: str, record: dict) -> list[str]:
         return "-" if value is None else f"{100 * value:{sign}.1f}"
 
     settings, data = record["settings"], record["dataset"]
+    groups = FREQUENCIES if title.endswith("-classes") else SIZES
     lines = [
         f"## {title}",
         "",
@@ -253,7 +324,7 @@ def table(title: str, record: dict) -> list[str]:
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
         f"{len(record['seeds'])} seeds.",
         "",
-        "| recipe | AP | difference | AP50 | AP75 | AP90 | small | medium | large |",
+        f"| recipe | AP | difference | AP50 | AP75 | AP90 | {' | '.join(groups)} |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     sentences = []
@@ -267,7 +338,8 @@ def table(title: str, record: dict) -> list[str]:
         shown = (
             "" if gap is None else f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]"
         )
-        rest = (points(metrics[m]["mean"]) for m in ("AP50", "AP75", "AP90", "AP_small", "AP_medium", "AP_large"))
+        columns = ("AP50", "AP75", "AP90", *(f"AP_{group}" for group in groups))
+        rest = (points(metrics[m]["mean"]) for m in columns)
         lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} |")
         if gap is not None:
             sentences.append(f"- `{name}`: {verdict(gap)}")
