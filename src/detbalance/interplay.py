@@ -122,7 +122,8 @@ def play(
 
     Args:
         recipe: its stage (in a cascade the first) is what treats the scene.
-        kind: "dense" (RetinaNet: sigmoids, IoU 0.5 and 0.4) or "rcnn" (the region head: softmax, IoU 0.5).
+        kind: "dense" (RetinaNet: sigmoids, IoU 0.5 and 0.4) or "rcnn" (the region head: softmax unless its loss says
+            otherwise, IoU 0.5).
         shifts, scales, scores: the states of the moving candidate.
         progress: called with the number of states done and of all.
 
@@ -161,10 +162,11 @@ def evenly(number: int = 25) -> tuple[float, ...]:
 def _stage_of(recipe: Recipe, kind: str) -> Callable[[], StageLoss]:
     """Makes the recipe's stage as it is at the start of training: what accumulates does not carry over."""
     stage: Stage = recipe.cascade[0]
-    softmax = kind == "rcnn"
+    region = kind == "rcnn"
+    softmax = region and bool(getattr(stage.cls_loss, "softmax", True))
     if stage.box_generator is not None:
         raise ValueError(f"recipe {recipe.name!r} makes candidates of its own: there is none to slide")
-    sampler = RandomSampler() if softmax and stage.sample is None else stage.sample
+    sampler = RandomSampler() if region and stage.sample is None else stage.sample
     if is_dataclass(sampler):
         numbers = {name: value for name, value in _DRAWN.items() if hasattr(sampler, name)}
         stage = replace(stage, sample=replace(sampler, **numbers))
@@ -172,8 +174,8 @@ def _stage_of(recipe: Recipe, kind: str) -> Callable[[], StageLoss]:
     def make() -> StageLoss:
         made = StageLoss(
             stage,
-            cls_loss=cross_entropy if softmax else focal,
-            box_loss=smooth_l1 if softmax else BOX_LOSSES["l1"],
+            cls_loss=cross_entropy if region else focal,
+            box_loss=smooth_l1 if region else BOX_LOSSES["l1"],
             softmax=softmax,
             names=("class loss", "box loss"),
             generator=torch.Generator().manual_seed(0),
@@ -206,7 +208,7 @@ def _measure(
         matched = torch.where(best >= 0.5, nearest, torch.where(best < negative, BACKGROUND, IGNORED))
     else:
         matched = treatment.assign(boxes, target, level, (scores, boxes))
-    make = partial(_samples, logits, boxes, target, matched, best, level, kind)
+    make = partial(_samples, logits, boxes, target, matched, best, level, kind, treatment.softmax)
     candidates = Candidates(
         boxes=boxes,
         matched=matched,
@@ -255,7 +257,7 @@ def _logits(labels: Tensor, score: Tensor, *, softmax: bool) -> Tensor:
     return logits.scatter_(1, labels[:, None], torch.logit(score)[:, None])
 
 
-def _samples(logits, boxes, target, matched, iou, level, kind: str, rows: Tensor) -> Samples:
+def _samples(logits, boxes, target, matched, iou, level, kind: str, softmax: bool, rows: Tensor) -> Samples:
     """The table of the rows that train. The boxes stand for predictions: their codes are zero."""
     rows = rows[matched[rows] != IGNORED]
     matched, truth = matched[rows], truth_of(matched, target["boxes"])[rows]
@@ -275,7 +277,7 @@ def _samples(logits, boxes, target, matched, iou, level, kind: str, rows: Tensor
         image=torch.zeros_like(rows),
         level=level[rows],
         norm=torch.full((len(rows),), 1 / count),
-        softmax=kind == "rcnn",
+        softmax=softmax,
         matched=matched,
         decode=partial(decode, weights=_CODE[kind]),
         objects=(target,),

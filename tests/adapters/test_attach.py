@@ -146,7 +146,7 @@ def test_slots_that_a_detector_lacks():
 
 def test_losses_for_other_scores_are_refused():
     with pytest.raises(ValueError, match="softmax with the background"):
-        attach(detector("rcnn"), Recipe(name="x", stages=Stage(cls_loss=FocalLoss())))
+        attach(detector("ssd"), Recipe(name="x", stages=Stage(cls_loss=FocalLoss())))
     with pytest.raises(ValueError, match="one sigmoid a class"):
         attach(detector("dense"), Recipe(name="x", stages=Stage(cls_loss=CrossEntropyLoss(softmax=True))))
 

@@ -47,6 +47,8 @@ class CascadeRoIHeads(BalancedRoIHeads):
         """Built from the old head's fields; further heads are those that it has, or start as copies of the first."""
         later = getattr(old, "later", None) or [_another(old) for _ in stages[1:]]
         new = cls.of(old, stages[0], generator)
+        if len({bool(getattr(stage.cls_loss, "softmax", True)) for stage in stages}) > 1:
+            raise ValueError("expected stages of one kind of scores, softmax or sigmoid, as their mean detects")
         new.later = nn.ModuleList(
             BalancedRoIHeads.of(head, stage, generator, (f"loss_classifier_{i}", f"loss_box_reg_{i}"))
             for i, (head, stage) in enumerate(zip(later, stages[1:]), 2)
@@ -91,7 +93,7 @@ class CascadeRoIHeads(BalancedRoIHeads):
         last.score_thresh, last.nms_thresh = self.score_thresh, self.nms_thresh
         last.detections_per_img, last._seen = self.detections_per_img, seen
         try:
-            return last.postprocess_detections(mean, box_regression, proposals, image_shapes)
+            return last.postprocess_detections(last.logits_of(mean), box_regression, proposals, image_shapes)
         finally:
             del last._seen
 

@@ -48,7 +48,7 @@ def prepare_rcnn(
         for head, stage in zip((heads, *getattr(heads, "later", ())), stages):
             if stage.prior is not None:
                 for classifier in classifiers_of(head.box_predictor):
-                    set_prior(classifier.bias, stage.prior, softmax=True)
+                    set_prior(classifier.bias, stage.prior, softmax=head.treatment.softmax)
         if proposals.score_threshold is not None:
             rpn.score_thresh = proposals.score_threshold
         if stages[-1].score_threshold is not None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, RegionStep, Samples
@@ -60,7 +60,8 @@ class BalancedRoIHeads(RoIHeads):
             stage,
             cls_loss=_softmax,
             box_loss=smooth_l1,
-            softmax=True,
+            # The head follows its loss: a loss of one sigmoid a class makes its columns just that.
+            softmax=bool(getattr(stage.cls_loss, "softmax", True)),
             names=names,
             generator=generator,
             own_sampler=old.fg_bg_sampler,
@@ -126,13 +127,15 @@ class BalancedRoIHeads(RoIHeads):
             self.__dict__.pop("_seen", None)
 
     def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
-        """As torchvision's, but for the suppression if the stage has one."""
-        suppress = self.treatment.suppress
-        if suppress is None:
+        """As torchvision's, but for the suppression if the stage has one, and for scores that are no softmax."""
+        suppress, softmax = self.treatment.suppress, self.treatment.softmax
+        if suppress is None and softmax:
             return super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        suppress = _by_class if suppress is None else suppress
         count = [len(p) for p in proposals]
         boxes = self.box_coder.decode(box_regression, proposals).split(count)
-        scores, deviations = class_logits.softmax(-1).split(count), [None] * len(count)
+        scores = class_logits.softmax(-1) if softmax else class_logits.sigmoid()
+        scores, deviations = scores.split(count), [None] * len(count)
         if self.log_variance is not None:
             of = self.log_variance.deviations(self._seen, torch.cat(proposals), self.box_coder.weights)
             deviations = of.expand(-1, class_logits.shape[1], 4).split(count)
@@ -158,8 +161,14 @@ class BalancedRoIHeads(RoIHeads):
 
     def log_scores(self, logits: Tensor) -> Tensor:
         """(N, C) the logarithms of the probabilities at which boxes are detected."""
+        if not self.treatment.softmax:
+            return F.logsigmoid(logits)
         rescore = getattr(self.treatment.cls_loss, "at_inference", None)
         return (logits if rescore is None else rescore(logits)).log_softmax(-1)
+
+    def logits_of(self, log_scores: Tensor) -> Tensor:
+        """(N, C) logits of which `log_scores` are the logarithms of the probabilities."""
+        return log_scores if self.treatment.softmax else log_scores - torch.log(-torch.expm1(log_scores))
 
     def regress(self, features, proposals, image_shapes) -> list[Tensor]:
         """The proposals' boxes, for the class that each resembles most, cut off at the borders of their image."""
@@ -292,7 +301,7 @@ class BalancedRoIHeads(RoIHeads):
             image=image,
             level=self._level(boxes),
             norm=norm(self.treatment, label if generated is None else label[~generated], torch.cat(iou), len(label)),
-            softmax=True,
+            softmax=self.treatment.softmax,
             matched=torch.where(label > 0, torch.cat(matched), BACKGROUND),
             decode=self.box_coder.decode_single,
             log_variance=None if self.log_variance is None else _of_class(self.log_variance(seen), column),
@@ -306,6 +315,12 @@ class BalancedRoIHeads(RoIHeads):
         if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
             return pool.map_levels(boxes)
         return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)
+
+
+def _by_class(boxes, scores, labels, deviations, *, iou: float, limit: int) -> tuple[Tensor, Tensor]:
+    """torchvision's own suppression in the shape of the slot."""
+    kept = batched_nms(boxes, scores, labels, iou)[:limit]
+    return boxes[kept], kept
 
 
 def _variance_of(predictor: nn.Module) -> VarianceLayer:
