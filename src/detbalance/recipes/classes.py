@@ -56,12 +56,13 @@ def loce(kind: str) -> Recipe:
 
 
 def eqlv2(kind: str) -> Recipe:
-    """Equalization loss v2 over every anchor, in the detectors with one sigmoid a class."""
+    """Equalization loss v2 over every anchor; in R-CNN in the region head, which then has one sigmoid a class, as in the
+    paper, without the paper's objectness beside them. SSD has a softmax."""
     return _classified("eqlv2", kind, sigmoid=EQLv2Loss())
 
 
 def equalised_focal(kind: str) -> Recipe:
-    """Equalised focal loss, in the detectors with one sigmoid a class."""
+    """Equalised focal loss, with one sigmoid a class: not for SSD."""
     return _classified("equalised_focal", kind, sigmoid=EqualisedFocalLoss())
 
 
@@ -107,6 +108,8 @@ def _classified(name: str, kind: str, *, softmax: Callable | None = None, sigmoi
     if check_kind(kind) == "yolo":
         raise ValueError(f"recipe {name!r} does not know the objectness that YOLOv2 ('yolo') learns with its classes")
     loss = sigmoid if kind == "dense" else softmax
+    if loss is None and kind == "rcnn":  # the region head follows its loss
+        return Recipe(name=name, stages=Stage(cls_loss=sigmoid, prior=0.01))
     if loss is None:
         has, needs = ("one sigmoid a class", "a softmax") if kind == "dense" else ("a softmax", "one sigmoid a class")
         raise ValueError(f"recipe {name!r} needs {needs}; {kind!r} detectors have {has}")
