@@ -56,8 +56,8 @@ def loce(kind: str) -> Recipe:
 
 
 def eqlv2(kind: str) -> Recipe:
-    """Equalization loss v2 over every anchor; in R-CNN in the region head, which then has one sigmoid a class, as in the
-    paper, without the paper's objectness beside them. SSD has a softmax."""
+    """Equalization loss v2 over every anchor; in R-CNN in the region head, which then has one sigmoid a class, as in
+    the paper, without the paper's objectness beside them. SSD has a softmax."""
     return _classified("eqlv2", kind, sigmoid=EQLv2Loss())
 
 
