@@ -1,13 +1,16 @@
 """Pasting: what is seen, what is hidden, boxes and masks against loops over pixels; cuts and blends."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+from detbalance.augment import _blend
 from detbalance.augment._blend import blend, poisson
 from detbalance.augment._canvas import Canvas, uncovered
 from detbalance.augment._objects import Objects, settled, shares
-from detbalance.augment._piece import Piece, cut, trimmed, turned
+from detbalance.augment._piece import Cuts, Piece, cut, trimmed, turned
 from detbalance.augment._place import place
 from detbalance.boxes import box_iou
 from detbalance.data.annotations import Annotations
@@ -176,6 +179,36 @@ def test_turned_by_nothing_and_by_a_full_turn():
     assert turned(piece, scale=2.0).bounds[2] - turned(piece, scale=2.0).bounds[0] == pytest.approx(30, abs=1)
 
 
+def test_what_was_cut_is_kept_within_its_limit(world):
+    """The same pieces as without memory, each cut once; what was used longest ago goes; another process has nothing."""
+    data, looked = world(2, masks=False), []
+
+    def others(i):
+        looked.append(i)
+        return data.others(i)
+
+    cuts = Cuts()
+    pieces = [cuts(others, i, 0, how="box") for i in (0, 1, 0, 1)]
+    assert looked == [0, 1]
+    assert pieces[0] is pieces[2]
+    fresh = cut(*data.others(1), 0, how="box")
+    assert pieces[1].pixels.equal(fresh.pixels)
+    assert pieces[1].masks.equal(fresh.masks)
+    assert cuts(others, 0, 0, how="saliency").masks.sum() != pieces[0].masks.sum()  # another cut
+    assert pickle.loads(pickle.dumps(cuts)).used == 0
+
+    small = Cuts(limit=cuts.used // 2)
+    for i in (0, 1, 2, 3, 0, 3):
+        small(others, i, 0, how="box")
+        assert small.used <= small.limit
+    del looked[:]
+    small(others, 3, 0, how="box")
+    assert looked == []
+    small(others, 1, 0, how="box")
+    assert looked == [1]
+    assert Cuts(limit=0)(others, 0, 0, how="box").pixels.equal(pieces[0].pixels)
+
+
 # ---- blends -------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +242,20 @@ def test_poisson_against_a_dense_solve(seed):
     mask = rng.random((9, 11)) < 0.6
     mask[0, :4] = True  # at the window's edge: no condition from beyond
     np.testing.assert_allclose(poisson(view, pixels, mask), solved_by_loops(view, pixels, mask), atol=1e-10)
+
+
+@pytest.mark.parametrize("band", [0, 10**9], ids=["sparse", "banded"])
+def test_poisson_by_either_table(band, monkeypatch):
+    """Small pieces are solved by a banded table, large ones by a sparse one; float32 is as good as bytes need."""
+    rng = np.random.default_rng(0)
+    view, pixels = rng.random((2, 3, 12, 17))
+    mask = rng.random((12, 17)) < 0.7
+    monkeypatch.setattr(_blend, "_BAND", band)
+    expected = solved_by_loops(view, pixels, mask)
+    np.testing.assert_allclose(poisson(view, pixels, mask), expected, atol=1e-10)
+    low = poisson(view.astype(np.float32), pixels.astype(np.float32), mask)
+    assert low.dtype == np.float32
+    np.testing.assert_allclose(low, expected, atol=1e-4)
 
 
 def test_poisson_takes_the_colours_of_the_place():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -9,7 +10,7 @@ from torchvision import tv_tensors
 
 from ..types import Target
 from ._blend import blend
-from ._piece import Piece, bounds, in_unit, spans
+from ._piece import Piece, bounds, in_unit
 
 
 class Canvas:
@@ -22,7 +23,7 @@ class Canvas:
 
     def __init__(self, image: Tensor, target: Target) -> None:
         self.given, self.target = image, target
-        self.pixels = in_unit(image).clone()
+        self.pixels = image.as_subclass(Tensor).clone()
         self.front = torch.zeros(image.shape[-2:], dtype=torch.int16)
         """0 where the image itself is seen, n where the n-th piece is"""
         self._pieces: list[tuple[Tensor, Tensor, tuple]] = []
@@ -45,7 +46,8 @@ class Canvas:
         masks, window = piece.masks[part], (..., rows, columns)
         if not masks[0].any():
             return False
-        self.pixels[window] = blend(how, self.pixels[window], piece.pixels[part], masks[0])
+        made = blend(how, in_unit(self.pixels[window]), piece.pixels[part], masks[0])
+        self.pixels[window] = as_type(made, self.pixels)
         self._pieces.append((masks, piece.labels, window))
         self.front[window].masked_fill_(masks[0], len(self._pieces))
         return True
@@ -57,7 +59,8 @@ class Canvas:
             return self.given, self.target
         parts = [self._behind(hidden), *(self._seen(n, hidden) for n in range(1, len(self._pieces) + 1))]
         boxes, labels, masks = (None if None in part else torch.cat(part) for part in zip(*parts))
-        return as_given(self.pixels, self.given), with_objects(self.target, boxes, labels, masks, self.size)
+        pixels = tv_tensors.wrap(self.pixels, like=self.given) if _is_special(self.given) else self.pixels
+        return pixels, with_objects(self.target, boxes, labels, masks, self.size)
 
     def _behind(self, hidden: float) -> tuple[Tensor, Tensor, Tensor | None]:
         """The objects of the image itself."""
@@ -82,52 +85,61 @@ class Canvas:
         """The objects of a piece."""
         masks, labels, window = self._pieces[number - 1]
         seen = masks & (self.front[window] == number)
-        total, left = masks.sum((1, 2)), seen.sum((1, 2))
-        keep = (left > 0) & (left >= (1 - hidden) * total)
-        dtype = self.target["boxes"].dtype
-        corner = torch.tensor([window[2].start, window[1].start])
-        boxes = (bounds(seen[keep]) + corner.repeat(2)).to(dtype)
+        total, left = (m.numpy().sum((1, 2)) for m in (masks, seen))
+        keep = torch.from_numpy((left > 0) & (left >= (1 - hidden) * total))
+        corner = torch.tensor([window[2].start, window[1].start] * 2)
+        seen = seen[keep]
+        boxes = (bounds(seen) + corner).to(self.target["boxes"].dtype)
         if "masks" not in self.target:
             return boxes, labels[keep], None
-        whole = self.target["masks"].new_zeros((int(keep.sum()), *self.size)).as_subclass(Tensor)
-        whole[window] = seen[keep].to(whole.dtype)
+        whole = self.target["masks"].new_zeros((len(seen), *self.size)).as_subclass(Tensor)
+        whole[window] = seen.to(whole.dtype)
         return boxes, labels[keep], whole
 
 
 def uncovered(
     boxes: Float[Tensor, "G 4"], cover: Bool[Tensor, "H W"]
 ) -> tuple[Float[Tensor, " G"], Float[Tensor, "G 4"]]:
-    """The share of each box that is not covered, and the box around that share; no more memory than G (H + W).
+    """The share of each box that is not covered, and the box around that share.
 
     >>> share, box = uncovered(torch.tensor([[0.0, 0, 4, 2]]), torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]).bool())
     >>> share.tolist(), box.tolist()
     ([0.625], [[1.0, 0.0, 4.0, 2.0]])
     """
     height, width = cover.shape
-    low, high = boxes[:, :2].floor().long(), boxes[:, 2:].ceil().long()
-    x1, x2 = low[:, 0].clamp(0, width), high[:, 0].clamp(0, width)
-    y1, y2 = low[:, 1].clamp(0, height), high[:, 1].clamp(0, height)
-    free = (~cover).int()
-    along = torch.nn.functional.pad(free.cumsum(1), (1, 0))  # (H, W + 1)
-    down = torch.nn.functional.pad(free.cumsum(0), (0, 0, 1, 0)).T  # (W, H + 1)
-    y, x = torch.arange(height), torch.arange(width)
-    in_rows = (along[:, x2] - along[:, x1]).T * ((y >= y1[:, None]) & (y < y2[:, None]))
-    in_columns = (down[:, y2] - down[:, y1]).T * ((x >= x1[:, None]) & (x < x2[:, None]))
-    area = ((x2 - x1) * (y2 - y1)).clamp(min=1)
-    (top, bottom), (left, right) = spans(in_rows > 0), spans(in_columns > 0)
-    seen = torch.stack((left, top, right, bottom), 1).to(boxes.dtype)
+    whole = torch.cat((boxes[:, :2].floor(), boxes[:, 2:].ceil()), 1)
+    whole = torch.minimum(whole.clamp(min=0), whole.new_tensor([width, height] * 2))
+    there = (whole[:, 2:] > whole[:, :2]).all(1)
+    share, seen = torch.ones(len(boxes), dtype=boxes.dtype), torch.where(there[:, None], whole, boxes)
+    covered = cover.numpy()
+    for number in there.nonzero().flatten().tolist():
+        x1, y1, x2, y2 = map(int, whole[number].tolist())
+        hidden = covered[y1:y2, x1:x2]
+        if not hidden.any():
+            continue
+        share[number] = 1 - np.count_nonzero(hidden) / hidden.size
+        rows, columns = (np.flatnonzero(~hidden.all(axis)) for axis in (1, 0))
+        if len(rows):
+            tight = (x1 + columns[0], y1 + rows[0], x1 + columns[-1] + 1, y1 + rows[-1] + 1)
+            seen[number] = boxes.new_tensor(list(map(int, tight)))
     # The box of what is seen, but never beyond the given box, whose sides lie between pixels.
-    seen = torch.cat((torch.maximum(seen[:, :2], boxes[:, :2]), torch.minimum(seen[:, 2:], boxes[:, 2:])), 1)
-    empty = (x2 <= x1) | (y2 <= y1)
-    share = torch.where(empty, 1.0, in_rows.sum(1) / area)
-    return share, torch.where(empty[:, None], boxes, seen)
+    return share, torch.cat((torch.maximum(seen[:, :2], boxes[:, :2]), torch.minimum(seen[:, 2:], boxes[:, 2:])), 1)
 
 
 def as_given(pixels: Float[Tensor, "3 H W"], given: Tensor) -> Tensor:
     """Pixels of the type that the image had; a blend may leave the range of colours."""
+    pixels = as_type(pixels, given)
+    return tv_tensors.wrap(pixels, like=given) if _is_special(given) else pixels
+
+
+def as_type(pixels: Float[Tensor, "3 h w"], given: Tensor) -> Tensor:
+    """The same as bytes where the image is of bytes, a plain tensor."""
     pixels = pixels.clamp(0, 1)
-    pixels = (pixels * 255).round().to(torch.uint8) if given.dtype == torch.uint8 else pixels.to(given.dtype)
-    return tv_tensors.wrap(pixels, like=given) if isinstance(given, tv_tensors.TVTensor) else pixels
+    return pixels.mul_(255).round_().to(torch.uint8) if given.dtype == torch.uint8 else pixels.to(given.dtype)
+
+
+def _is_special(image: Tensor) -> bool:
+    return isinstance(image, tv_tensors.TVTensor)
 
 
 def with_objects(

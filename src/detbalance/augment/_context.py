@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..data.annotations import Annotations
@@ -53,7 +54,7 @@ class Contexts:
         raw, label = np.concatenate(raw), np.concatenate(label)
         mean, scale = (raw.mean(0), raw.std(0)) if len(raw) else (np.zeros(SIZE), np.ones(SIZE))
         scale = np.maximum(scale, 1e-6) / WEIGHT
-        return cls((raw - mean) / scale, label, mean, scale, np.concatenate(shapes), width)
+        return cls(((raw - mean) / scale).astype(np.float32), label, mean, scale, np.concatenate(shapes), width)
 
     def shape(self, label: int) -> np.ndarray:
         """(n, 2) the shapes of the objects of a class."""
@@ -69,8 +70,12 @@ class Contexts:
         known = self.features[of]
         if not len(known):
             return np.full(len(places), 1e-300)
-        square = (places**2).sum(1)[:, None] + (known**2).sum(1) - 2 * places @ known.T
-        return np.exp(-np.maximum(square, 0) / (2 * self.width**2)).mean(1)
+        square = places.astype(np.float32) @ (-2 * known.T)
+        square += (places**2).sum(1, dtype=np.float32)[:, None]
+        square += (known**2).sum(1)
+        np.maximum(square, 0, out=square)
+        square *= -0.5 / self.width**2
+        return np.exp(square, out=square).mean(1, dtype=np.float64)
 
 
 def _chosen(annotations: Annotations, rng: np.random.Generator) -> np.ndarray:
@@ -100,8 +105,9 @@ def features(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     its centre; log of its width and height. All relative to the image. A field beyond the image is as the mean of the
     others."""
     height, width = pixels.shape[-2:]
-    planes = np.concatenate((pixels, _rough(pixels)[None]))
-    table = np.pad(planes, ((0, 0), (1, 0), (1, 0))).cumsum(1, dtype=np.float64).cumsum(2)
+    table = torch.zeros(4, height + 1, width + 1, dtype=torch.float64)
+    table[:3, 1:, 1:], table[3, 1:, 1:] = torch.from_numpy(pixels), torch.from_numpy(_rough(pixels))
+    table = table.cumsum(1).cumsum(2).numpy()  # several times as fast as numpy's
     size = boxes[:, 2:] - boxes[:, :2]
     lines = np.stack((boxes[:, :2] - size / 2, boxes[:, :2], boxes[:, 2:], boxes[:, 2:] + size / 2), 1)
     lines = np.clip(np.rint(lines), 0, (width, height)).astype(int)  # (N, 4, 2)

@@ -1,14 +1,15 @@
-"""Which objects there are to take, by class, and which class is wanted how often. Numpy only, so that it is quick."""
+"""Which objects there are to take, by class, and which class is wanted how often. Numpy, so that it is quick."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..data.annotations import Annotations
 from . import _draw as draw
+from ._piece import Cuts
 
 ClassOrder = str | Mapping | Sequence | None
 """a class distribution: "even", "data" (as frequent as in the data), "inverse" (to the frequency), weights by class
@@ -78,6 +79,8 @@ class Objects:
     """(I,) number of objects, those that are not taken too"""
     share: np.ndarray | None
     """(K,) how often each class is wanted; None: images are drawn, not objects"""
+    cuts: Cuts = field(default_factory=Cuts, repr=False)
+    """cuts them out"""
 
     @classmethod
     def of(cls, annotations: Annotations, order: str | tuple | None) -> Objects:

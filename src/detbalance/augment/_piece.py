@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -27,10 +31,10 @@ class Piece:
     corner: tuple[int, int] = (0, 0)
     """left and top of the object where it was cut"""
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[int, int, int, int]:
         """xyxy of the object in the window; the window reaches further, for the blend."""
-        return tuple(bounds(self.masks[:1])[0].tolist())
+        return _bounds(self.masks[0].numpy())
 
 
 def bounds(masks: Bool[Tensor, "N h w"]) -> Int[Tensor, "N 4"]:
@@ -39,16 +43,14 @@ def bounds(masks: Bool[Tensor, "N h w"]) -> Int[Tensor, "N 4"]:
     >>> bounds(torch.tensor([[[0, 0, 0], [0, 1, 1]], [[0, 0, 0], [0, 0, 0]]]).bool()).tolist()
     [[1, 1, 3, 2], [0, 0, 0, 0]]
     """
-    ends = [spans(masks.any(axis)) for axis in (1, 2)]
-    return torch.stack((ends[0][0], ends[1][0], ends[0][1], ends[1][1]), 1)
+    return torch.tensor([_bounds(mask) for mask in masks.numpy()], dtype=torch.long).reshape(-1, 4)
 
 
-def spans(there: Bool[Tensor, "N L"]) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """The first place of each row that is true, and the one after the last; 0, 0 where none is."""
-    if not there.shape[1]:
-        return (torch.zeros(len(there), dtype=torch.long),) * 2
-    last = there.shape[1] - there.flip(1).byte().argmax(1)
-    return there.byte().argmax(1), torch.where(there.any(1), last, 0)
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    columns, rows = (mask.any(axis).nonzero()[0] for axis in (0, 1))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def cut(image: Tensor, target: Target, row: int, *, how: str) -> Piece | None:
@@ -59,7 +61,7 @@ def cut(image: Tensor, target: Target, row: int, *, how: str) -> Piece | None:
     height, width = image.shape[-2:]
     boxes = target["boxes"].as_subclass(Tensor).double()
     whole = torch.cat((boxes[:, :2].floor(), boxes[:, 2:].ceil()), 1).long()
-    whole = torch.stack((whole[:, 0::2].clamp(0, width), whole[:, 1::2].clamp(0, height)), 2).flatten(1)
+    whole = torch.minimum(whole.clamp(min=0), torch.tensor([width, height] * 2))
     x1, y1, x2, y2 = whole[row].tolist()
     if x2 <= x1 or y2 <= y1:
         return None
@@ -83,7 +85,7 @@ def cut(image: Tensor, target: Target, row: int, *, how: str) -> Piece | None:
     piece = trimmed(pixels, masks[rows] & own, target["labels"][rows])
     if piece is None:
         return None
-    x1, y1, _, _ = bounds(own[None])[0].tolist()
+    x1, y1, _, _ = _bounds(own.numpy())
     return replace(piece, corner=(left + x1, top + y1))
 
 
@@ -97,18 +99,51 @@ def filled(boxes: Int[Tensor, "N 4"], size: tuple[int, int]) -> Bool[Tensor, "N 
 
 def trimmed(pixels: Tensor, masks: Tensor, labels: Tensor) -> Piece | None:
     """The window set to the object and the reach of the blends around it; None if there is no object left."""
-    x1, y1, x2, y2 = bounds(masks[:1])[0].tolist()
+    x1, y1, x2, y2 = _bounds(masks[0].numpy())
     if x2 <= x1:
         return None
     height, width = masks.shape[-2:]
     # Beyond the edge of its image the piece goes on as at the edge.
     short = [max(0, REACH - room) for room in (x1, width - x2, y1, height - y2)]
-    pixels = nn_F.pad(pixels[None], short, mode="replicate")[0]
-    masks = nn_F.pad(masks, short)
+    if any(short):
+        pixels = nn_F.pad(pixels[None], short, mode="replicate")[0]
+        masks = nn_F.pad(masks, short)
     x1, y1, x2, y2 = x1 + short[0], y1 + short[2], x2 + short[0], y2 + short[2]
     window = (..., slice(y1 - REACH, y2 + REACH), slice(x1 - REACH, x2 + REACH))
-    kept = torch.cat((torch.ones(1, dtype=torch.bool), masks[1:].flatten(1).any(1)))
-    return Piece(pixels[window], masks[window][kept], labels[kept])
+    masks = masks[window]
+    if len(masks) > 1:
+        kept = torch.cat((torch.ones(1, dtype=torch.bool), masks[1:].flatten(1).any(1)))
+        masks, labels = masks[kept], labels[kept]
+    return Piece(pixels[window], masks, labels)
+
+
+class Cuts:
+    """The objects of a dataset, cut out. What was cut is kept, up to `limit` bytes, and what was used longest ago goes
+    first; a cut is always the same, so that it makes no difference to the result what is there."""
+
+    def __init__(self, limit: int = 64 << 20) -> None:
+        self.limit, self.used = limit, 0
+        self._kept: OrderedDict[tuple, Piece | None] = OrderedDict()
+
+    def __call__(self, others: Callable, image: int, row: int, *, how: str) -> Piece | None:
+        """`cut` of an object of image and target `others(image)`."""
+        key = (image, row, how)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        piece = self._kept[key] = cut(*others(image), row, how=how)
+        self.used += _size(piece)
+        while self.used > self.limit:
+            self.used -= _size(self._kept.popitem(last=False)[1])
+        return piece
+
+    def __reduce__(self) -> tuple:
+        """Another process begins with nothing."""
+        return Cuts, (self.limit,)
+
+
+def _size(piece: Piece | None) -> int:
+    return 100 if piece is None else 1000 + piece.pixels.nbytes + piece.masks.nbytes
 
 
 def turned(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from ._draw import uniforms
 
@@ -30,17 +29,23 @@ def place(
         outside: share of the piece's area that may lie outside of the image.
         overlap: largest IoU with any of the boxes.
     """
-    extent = torch.tensor([wide, high], dtype=torch.float64)
-    image = torch.tensor(size[::-1], dtype=torch.float64)
+    # Numpy: these are small numbers, of which torch would make the greater part of a paste's time.
+    extent, image = np.array([wide, high], float), np.array(size[::-1], float)
     low, high_end = -outside * extent, image - (1 - outside) * extent
-    corner = (low + (high_end - low).clamp(min=0) * uniforms(_TRIES, 2)).round()
-    end = corner + extent
-    inside = (torch.minimum(end, image) - corner.clamp(min=0)).clamp(min=0)
-    good = inside.prod(1) >= (1 - outside) * extent.prod()
-    if len(boxes):
-        shown = torch.cat((corner.clamp(min=0), torch.minimum(end, image)), 1)
-        good &= box_iou(shown, boxes.double()).amax(1) <= overlap
+    corner = np.rint(low + np.maximum(high_end - low, 0) * uniforms(_TRIES, 2).numpy())
+    start, end = np.maximum(corner, 0), np.minimum(corner + extent, image)
+    good = np.maximum(end - start, 0).prod(1) >= (1 - outside) * extent.prod()
+    if len(boxes) and overlap < 1:
+        good &= _most_common(start, end, boxes.numpy()) <= overlap
     if not good.any():
         return None
-    first = int(good.byte().argmax())
+    first = int(good.argmax())
     return int(corner[first, 0]), int(corner[first, 1])
+
+
+def _most_common(start: np.ndarray, end: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(N,) the largest IoU of each place with any of the boxes."""
+    low, high = np.maximum(start[:, None], boxes[:, :2]), np.minimum(end[:, None], boxes[:, 2:])
+    common = np.maximum(high - low, 0).prod(2)
+    union = (end - start).prod(1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(1) - common
+    return (common / np.maximum(union, 1e-12)).max(1)

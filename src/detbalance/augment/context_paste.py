@@ -18,7 +18,7 @@ from ._blend import BLENDS
 from ._canvas import Canvas
 from ._context import Contexts, most_covered, scattered
 from ._objects import ClassOrder, Objects, known, settled
-from ._piece import CUTS, Piece, cut, turned
+from ._piece import CUTS, Piece, in_unit, turned
 
 __all__ = ["ContextPaste"]
 
@@ -108,7 +108,7 @@ class ContextPaste:
             drawn = data.draw()
             if drawn is None:
                 continue
-            piece = cut(*others(int(data.image[drawn])), int(data.row[drawn]), how=self.cut)
+            piece = data.cuts(others, int(data.image[drawn]), int(data.row[drawn]), how=self.cut)
             place = None if piece is None else self._place(canvas, piece, data.kind(drawn) + 1, boxes)
             if place is not None:
                 boxes = self._paste(canvas, piece, place, boxes, blend)
@@ -129,7 +129,7 @@ class ContextPaste:
         places = places[most_covered(boxes, places) <= self.hidden]
         if not len(places):
             return None
-        score = self.contexts.score(canvas.pixels.numpy(), places, label)
+        score = self.contexts.score(in_unit(canvas.pixels).numpy(), places, label)
         good = np.where(score >= self.least, score, 0.0)
         return places[draw.row(good)] if good.any() else None
 

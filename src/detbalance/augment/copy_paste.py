@@ -17,7 +17,7 @@ from ._blend import BLENDS
 from ._canvas import Canvas
 from ._frame import Frame
 from ._objects import ClassOrder, Objects, known, settled
-from ._piece import CUTS, cut, turned
+from ._piece import CUTS, turned
 
 __all__ = ["CopyPaste"]
 
@@ -94,20 +94,20 @@ class CopyPaste:
             return image, target
         frame = Frame.jittered(size, size, self.jitter)
         canvas = Canvas(frame.image(image), frame.target(target, self.hidden))
-        for other, objects, rows in self._sources(data, others):
-            frame = Frame.jittered(tuple(other.shape[-2:]), size, self.jitter)
+        for number, rows in self._sources(data):
+            frame = Frame.jittered(tuple(others(number)[0].shape[-2:]), size, self.jitter)
             for row in rows:
-                self._paste(canvas, frame, cut(other, objects, row, how=self.cut))
+                self._paste(canvas, frame, data.cuts(others, number, row, how=self.cut))
         return canvas.finish(self.hidden)
 
-    def _sources(self, data: Objects, others: Callable) -> list[tuple[Tensor, Target, list[int]]]:
+    def _sources(self, data: Objects) -> list[tuple[int, list[int]]]:
         """Images with the rows of the objects to be pasted."""
         number = draw.whole(0, data.images - 1)
         chosen = (draw.uniforms(int(data.per_image[number])) < self.keep).nonzero().flatten().tolist()
         if data.share is None:
-            return [(*others(number), chosen)]
+            return [(number, chosen)]
         drawn = [n for _ in chosen if (n := data.draw()) is not None]
-        return [(*others(int(data.image[n])), [int(data.row[n])]) for n in drawn]
+        return [(int(data.image[n]), [int(data.row[n])]) for n in drawn]
 
     def _paste(self, canvas: Canvas, frame: Frame, piece) -> None:
         """Paste a piece where it comes to lie in its frame, unless too little of it does."""

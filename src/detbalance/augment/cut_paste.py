@@ -17,7 +17,7 @@ from . import _draw as draw
 from ._blend import BLENDS
 from ._canvas import Canvas
 from ._objects import ClassOrder, Objects, known, settled
-from ._piece import CUTS, cut, turned
+from ._piece import CUTS, turned
 from ._place import place
 
 __all__ = ["CutPaste"]
@@ -106,7 +106,7 @@ class CutPaste:
             drawn = data.draw()
             if drawn is None:
                 continue
-            piece = cut(*others(int(data.image[drawn])), int(data.row[drawn]), how=self.cut)
+            piece = data.cuts(others, int(data.image[drawn]), int(data.row[drawn]), how=self.cut)
             if piece is not None:
                 boxes = self._paste(canvas, piece, boxes, blend)
         return canvas.finish(self.hidden)

@@ -20,7 +20,7 @@ from . import _draw as draw
 from ._blend import BLENDS
 from ._canvas import Canvas, with_objects
 from ._objects import ClassOrder, Objects, known, settled
-from ._piece import CUTS, Piece, cut, turned
+from ._piece import CUTS, Piece, turned
 
 __all__ = ["InstanceSwitching"]
 
@@ -128,7 +128,7 @@ class InstanceSwitching:
             return image, target
         place, objects = others(int(data.image[chosen]))
         row = int(data.row[chosen])
-        old = cut(place, objects, row, how=self.cut)
+        old = data.cuts(others, int(data.image[chosen]), row, how=self.cut)
         new = None if old is None else self._partner(data, chosen, old, others)
         if new is None:
             return image, target
@@ -144,7 +144,7 @@ class InstanceSwitching:
         rows = rows[good]
         for number in torch.randperm(len(rows))[: self.tries].tolist():
             candidate = rows[number]
-            piece = cut(*others(int(data.image[candidate])), int(data.row[candidate]), how=self.cut)
+            piece = data.cuts(others, int(data.image[candidate]), int(data.row[candidate]), how=self.cut)
             if piece is not None and alike(old, piece, self.difference):
                 (x1, y1, x2, y2), (left, top, right, bottom) = old.bounds, piece.bounds
                 return turned(piece, scale=((x2 - x1) / (right - left), (y2 - y1) / (bottom - top)))

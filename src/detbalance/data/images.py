@@ -112,7 +112,8 @@ class DetectionImages(Dataset):
         if self.augment is None and self.transforms is None:
             return image, _plain(target)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(
+            # Of the CPU alone: torch.manual_seed would also note down seed and stack for every device unused so far.
+            torch.default_generator.manual_seed(
                 int(np.random.SeedSequence((self.seed, self.epoch, i)).generate_state(1, np.uint64)[0] >> 1)
             )
             if self.augment is not None:
@@ -127,6 +128,8 @@ class DetectionImages(Dataset):
             F.clamp_bounding_boxes(target["boxes"]) if isinstance(target["boxes"], BoundingBoxes) else target["boxes"]
         )
         keep = ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(1)
+        if keep.all():
+            return {**target, "boxes": boxes}
         self.dropped += int((~keep).sum())
         of_objects = {name: target[name][keep] for name in ("labels", "masks", "weights") if name in target}
         return {**target, "boxes": boxes[keep], **of_objects}
