@@ -175,6 +175,8 @@ class RegionParts:
     """of the feature maps"""
     neck: nn.Module | None = None
     """the pyramid that the detector will have; to look at"""
+    softmax: bool = True
+    """do the classes share a softmax? Else they have a sigmoid each, as the recipe's class loss has it"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

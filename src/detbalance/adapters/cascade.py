@@ -124,7 +124,7 @@ def _another(head: RoIHeads) -> RoIHeads:
     """A box head with the same architecture and weights."""
     new = subclassed(head, RoIHeads)
     new.box_head, new.box_predictor = deepcopy(head.box_head), deepcopy(head.box_predictor)
-    if not isinstance(head.box_roi_pool, MultiScaleRoIAlign):
+    if not isinstance(head.box_roi_pool, MultiScaleRoIAlign) or any(True for _ in head.box_roi_pool.children()):
         new.box_roi_pool = deepcopy(head.box_roi_pool)  # it may learn
     for name in _NOT_THE_BOXES:
         setattr(new, name, None)

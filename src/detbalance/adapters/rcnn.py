@@ -36,7 +36,8 @@ def prepare_rcnn(
     old = model.roi_heads
     if region is not None:
         neck = getattr(model.backbone, "fpn", None) if neck is None else neck
-        old = with_region(old, region, model.backbone.out_channels, neck)
+        softmax = bool(getattr(stages[0].cls_loss, "softmax", True))
+        old = with_region(old, region, model.backbone.out_channels, neck, softmax)
     if len(stages) == 1:
         heads = BalancedRoIHeads.of(old, stages[0], generator)
     else:

@@ -15,22 +15,22 @@ __all__ = ["classifiers_of", "show_model", "supervisors_of", "with_region"]
 
 
 def with_region(
-    heads: RoIHeads, region: Callable | tuple[Callable, ...], channels: int, neck: nn.Module | None
+    heads: RoIHeads, region: Callable | tuple[Callable, ...], channels: int, neck: nn.Module | None, softmax: bool
 ) -> RoIHeads:
     """The head, or all those of a cascade, with parts that `region` makes of copies of its own; `heads` stays as it is.
 
-    Raises TypeError if it makes something else.
+    The rest is what the parts are told. Raises TypeError if it makes something else.
     """
     new = subclassed(heads, type(heads))
     own = (deepcopy(part) for part in (heads.box_roi_pool, heads.box_head, heads.box_predictor))
-    parts = RegionParts(*own, channels, neck)
+    parts = RegionParts(*own, channels, neck, softmax)
     for make in region if isinstance(region, tuple) else (region,):
         parts = make(parts)
         if not isinstance(parts, RegionParts):
             raise TypeError(f"{make!r}: expected RegionParts but got {type(parts).__name__}")
     new.box_roi_pool, new.box_head, new.box_predictor = parts.pool, parts.head, parts.predictor
     if hasattr(heads, "later"):
-        new.later = nn.ModuleList(with_region(head, region, channels, neck) for head in heads.later)
+        new.later = nn.ModuleList(with_region(head, region, channels, neck, softmax) for head in heads.later)
     return new
 
 

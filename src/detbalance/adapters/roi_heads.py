@@ -312,6 +312,7 @@ class BalancedRoIHeads(RoIHeads):
         pool = self.box_roi_pool
         if hasattr(pool, "levels"):
             return pool.levels(boxes)
+        pool = getattr(pool, "pool", pool)  # a region head's, about the detector's own
         if isinstance(pool, MultiScaleRoIAlign) and pool.map_levels is not None and len(pool.scales) > 1:
             return pool.map_levels(boxes)
         return torch.zeros(sum(map(len, boxes)), dtype=torch.int64, device=boxes[0].device)
@@ -325,7 +326,7 @@ def _by_class(boxes, scores, labels, deviations, *, iou: float, limit: int) -> t
 
 def _variance_of(predictor: nn.Module) -> VarianceLayer:
     regressor = getattr(predictor, "bbox_pred", None)
-    if not isinstance(regressor, nn.Linear):
+    if not (isinstance(regressor, nn.Linear) and getattr(predictor, "takes_vectors", True)):
         raise ValueError(
             f"expected a box_predictor with a linear bbox_pred, to learn deviations, but got {predictor!r}"
         )

@@ -51,6 +51,14 @@ def excitation(channels: int, outputs: int | None = None, ratio: int = 16) -> nn
     return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, outputs, 1), nn.Sigmoid())
 
 
+def spatial_weights(count: int, channels: int) -> nn.Sequential:
+    """AugFPN's adaptive spatial fusion: `count` maps of so many channels, put together -> a weight in (0, 1) for each
+    of them at each place."""
+    return nn.Sequential(
+        convolution(count * channels, channels), nn.ReLU(), convolution(channels, count, 3), nn.Sigmoid()
+    )
+
+
 def top_down(maps: list[Tensor]) -> list[Tensor]:
     """Adds to each map the coarser ones, brought up by nearest neighbour: FPN's path from coarse to fine."""
     maps = list(maps)

@@ -13,7 +13,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..common import require
 from ..taxonomy import Imbalance
-from ._neck import convolution, top_down
+from ._neck import convolution, spatial_weights, top_down
 from ._resize import blend
 from .fpn import FPN
 
@@ -25,8 +25,8 @@ class AugFPN(FPN):
     Guo et al., section 3.2, residual feature augmentation: the last map is mean-pooled to `ratios` of its height and
     width (1 at least), each result 1x1-convolved and brought back bilinearly; adaptive spatial fusion weighs them place
     by place, by a 1x1 and a 3x3 convolution of all of them and a sigmoid, and their sum is added to the coarsest
-    lateral map. The paper's other two parts belong to the heads and are not here: consistent supervision (section 3.1,
-    heads that train on the lateral maps, too) and soft RoI selection (section 3.3, RoI features from all levels).
+    lateral map. The paper's other two parts belong to the region head: `region_heads.ConsistentSupervision` (section
+    3.1) and `region_heads.SoftRoISelection` (section 3.3).
 
     The pyramid's own parameters keep torchvision's names, so pretrained FPN weights load with `strict=False`.
 
@@ -54,12 +54,7 @@ class AugFPN(FPN):
         self.ratios = tuple(ratios)
         count = len(self.ratios)
         self.context = nn.ModuleList(convolution(in_channels[-1], out_channels) for _ in self.ratios)
-        self.fuse = nn.Sequential(
-            convolution(count * out_channels, out_channels),
-            nn.ReLU(),
-            convolution(out_channels, count, 3),
-            nn.Sigmoid(),
-        )
+        self.fuse = spatial_weights(count, out_channels)
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """The augmented pyramid of the backbone's maps."""

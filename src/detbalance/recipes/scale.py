@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..assigners import NWDAssigner
 from ..backbones import EFIP, MSCF, Trident
@@ -22,7 +23,13 @@ from ..necks import (
     ZoomOutIn,
 )
 from ..recipe import Recipe, Stage
-from ..region_heads import AdaptivePooling
+from ..region_heads import (
+    AdaptivePooling,
+    ConsistentSupervision,
+    ScaleAware,
+    ScaleDependentPooling,
+    SoftRoISelection,
+)
 from ..weights import SizeBalancedWeights
 from ._shared import balanced_fpn_part, check_kind, two_stages
 
@@ -32,6 +39,7 @@ __all__ = [
     "auto_fpn",
     "balanced_fpn",
     "bifpn",
+    "consistent_supervision",
     "dynamic_head",
     "efip",
     "feature_hierarchy",
@@ -42,7 +50,10 @@ __all__ = [
     "panet",
     "parallel_fpn",
     "reconfigured_fpn",
+    "scale_aware",
+    "scale_dependent_pooling",
     "size_balanced",
+    "soft_roi_selection",
     "stdn",
     "trident",
     "trident_fast",
@@ -106,8 +117,12 @@ def bifpn(kind: str) -> Recipe:
 
 
 def aug_fpn(kind: str) -> Recipe:
-    """Context from the deepest map goes down the pyramid. Without the paper's two parts in the heads."""
-    return _pyramid("aug_fpn", kind, AugFPN)
+    """Context from the deepest map goes down the pyramid; in R-CNN also the paper's two parts in the region head: each
+    lateral map learns to tell objects by itself, each region sees all levels."""
+    recipe = _pyramid("aug_fpn", kind, AugFPN)
+    if kind != "rcnn":
+        return recipe
+    return replace(recipe, region=(ConsistentSupervision(), SoftRoISelection()))
 
 
 def dynamic_head(kind: str) -> Recipe:
@@ -118,6 +133,28 @@ def dynamic_head(kind: str) -> Recipe:
 def adaptive_pooling(kind: str) -> Recipe:
     """Each region pooled from all levels, the strongest answer counts; `panet+adaptive_pooling` is PANet whole."""
     return _region("adaptive_pooling", kind, AdaptivePooling())
+
+
+def soft_roi_selection(kind: str) -> Recipe:
+    """Each region pooled from all levels, weighed place by place (AugFPN's third part)."""
+    return _region("soft_roi_selection", kind, SoftRoISelection())
+
+
+def consistent_supervision(kind: str) -> Recipe:
+    """The pyramid's lateral maps learn to tell objects each by itself (AugFPN's first part)."""
+    return _region("consistent_supervision", kind, ConsistentSupervision())
+
+
+def scale_dependent_pooling(kind: str) -> Recipe:
+    """Each region from the backbone's map for its height, with a box head for each map; background is rejected on fine
+    maps already."""
+    recipe = _region("scale_dependent_pooling", kind, ScaleDependentPooling())
+    return replace(recipe, neck=FeatureHierarchy)
+
+
+def scale_aware(kind: str) -> Recipe:
+    """Two box heads, for small and for large regions, mixed by the region's height."""
+    return _region("scale_aware", kind, ScaleAware())
 
 
 def nwd(kind: str) -> Recipe:

@@ -6,5 +6,9 @@ once when it is put in.
 """
 
 from .adaptive_pooling import AdaptivePooling
+from .consistent_supervision import ConsistentSupervision
+from .scale_aware import ScaleAware
+from .scale_dependent_pooling import ScaleDependentPooling
+from .soft_roi_selection import SoftRoISelection
 
-__all__ = ["AdaptivePooling"]
+__all__ = ["AdaptivePooling", "ConsistentSupervision", "ScaleAware", "ScaleDependentPooling", "SoftRoISelection"]

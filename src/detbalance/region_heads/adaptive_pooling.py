@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..common import require
 from ..taxonomy import Imbalance
 from ..types import RegionParts
-from ._levels import EveryLevel, KeptHead, check_pool
+from ._kept import KeptHead
+from ._levels import EveryLevel, check_pool
 
 __all__ = ["AdaptivePooling"]
 
