@@ -46,7 +46,7 @@ class Stage:
     refine: Callable | None = None
     """where the region head looks in detection (refinements)"""
     suppress: Callable | None = None
-    """which of the region head's detections stay, and where (suppressions)"""
+    """which detections stay, and where (suppressions)"""
 
     def __post_init__(self) -> None:
         for name in ("prior", "score_threshold"):

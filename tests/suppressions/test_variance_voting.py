@@ -27,12 +27,6 @@ def model(recipe, detector="faster_rcnn"):
     return attach(made, recipe)
 
 
-def overlap(a, b):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
 # ---- the loss -----------------------------------------------------------------------------------------------------
 
 
@@ -90,29 +84,9 @@ def detections(count=40, seed=0):
     return boxes, scores, labels, 0.2 + torch.rand(count, 4, generator=g)
 
 
-def voted(boxes, scores, labels, deviations, iou, sigma):
-    """Algorithm 1, with the usual suppression, one detection after another."""
-    boxes, deviations = boxes.tolist(), deviations.tolist()
-    left, found = sorted(range(len(boxes)), key=lambda i: -scores[i]), []
-    while left:
-        best = left[0]
-        place = []
-        for k in range(4):
-            top = bottom = 0.0
-            for i in left:
-                common = overlap(boxes[best], boxes[i])
-                if labels[i] == labels[best] and common > 0:
-                    weight = math.exp(-((1 - common) ** 2) / sigma) / deviations[i][k] ** 2
-                    top, bottom = top + weight * boxes[i][k], bottom + weight
-            place.append(top / bottom)
-        found.append((best, place))
-        left = [i for i in left[1:] if labels[i] != labels[best] or overlap(boxes[best], boxes[i]) <= iou]
-    return found
-
-
 @pytest.mark.parametrize("iou", [0.3, 0.5, 0.9])
 @pytest.mark.parametrize("sigma", [0.02, 0.5])
-def test_voting_one_after_another(iou, sigma):
+def test_voting_one_after_another(iou, sigma, voted):
     given = detections()
     expected = voted(*given, iou, sigma)
     boxes, rows = VarianceVoting(sigma=sigma)(*given, iou=iou, limit=100)
@@ -149,9 +123,10 @@ def test_refuses():
     with pytest.raises(ValueError, match="KLLoss"):
         model(Recipe(name="x", stages=Stage(suppress=VarianceVoting())))
     with pytest.raises(ValueError, match="a variance for box_loss"):
-        attach(build("retinanet", classes=2), Recipe(name="x", stages=Stage(box_loss=KLLoss())))
-    with pytest.raises(ValueError, match="suppress"):
-        attach(build("retinanet", classes=2), Recipe(name="x", stages=Stage(suppress=VarianceVoting())))
+        attach(build("yolov2", classes=2), Recipe(name="x", stages=Stage(box_loss=KLLoss())))
+    for stage, message in ((Stage(box_loss=KLLoss()), "a variance"), (Stage(suppress=VarianceVoting()), "suppress")):
+        with pytest.raises(ValueError, match=message):
+            attach(build("faster_rcnn", classes=2), Recipe(name="x", proposals=stage))
 
 
 # ---- in the detector ----------------------------------------------------------------------------------------------
@@ -193,7 +168,7 @@ def test_training_step_by_the_formula():
     assert layer.weight.grad.any()
 
 
-def test_detections_are_voted_with_deviations_in_pixels():
+def test_detections_are_voted_with_deviations_in_pixels(voted):
     recipe = Recipe(name="x", stages=Stage(box_loss=KLLoss(), suppress=VarianceVoting(), score_threshold=0.05))
     detector = model(recipe).eval()
     heads, seen = detector.roi_heads, {}

@@ -26,6 +26,7 @@ from .region import show_model
 from .remembered import keep_in_place
 from .retinanet import prepare_retinanet
 from .ssd import prepare_ssd
+from .variance import regressors
 from .yolov2 import prepare_yolov2
 
 __all__ = ["attach", "kind_of"]
@@ -92,6 +93,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     head = None if recipe.head is None else build_head(model, recipe.head)
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
         raise ValueError(f"{recipe.stages.sample!r} needs a head with an objectness, such as heads.ObjectnessBranch")
+    if kind in ("dense", "ssd") and hasattr(recipe.stages.box_loss, "needs_log_variance"):
+        regressors(model.head if head is None else head)  # raises where there are none to learn beside
     if kind == "rcnn":
         install = prepare_rcnn(model, recipe.proposals, recipe.stages, generator, recipe.region, neck)
     else:
@@ -150,9 +153,12 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
     if recipe.proposals.box_generator is not None or (kind != "rcnn" and any(s.box_generator for s in stages)):
         lacking.append("box_generator (the region head of a two-stage detector alone has it)")
     elsewhere = (recipe.proposals, *(() if kind == "rcnn" else stages))
-    if any(hasattr(stage.box_loss, "needs_log_variance") for stage in elsewhere):
-        lacking.append("a variance for box_loss (the region head of a two-stage detector alone learns one)")
-    for slot in ("code_weights", "refine", "suppress"):
+    learnt = elsewhere if kind == "yolo" else (recipe.proposals,)
+    if any(hasattr(stage.box_loss, "needs_log_variance") for stage in learnt):
+        lacking.append("a variance for box_loss (proposal networks and YOLOv2 learn none)")
+    if recipe.proposals.suppress is not None:
+        lacking.append("suppress (a proposal network has it not)")
+    for slot in ("code_weights", "refine"):
         if any(getattr(stage, slot) is not None for stage in elsewhere):
             lacking.append(f"{slot} (the region head of a two-stage detector alone has it)")
     if any(hasattr(stage.cls_loss, "at_inference") for stage in elsewhere):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou
 
 from ..recipe import Stage
@@ -16,12 +17,16 @@ from ..types import BACKGROUND, IGNORED, Candidates, Samples
 from ..valid_ranges import without_invalid
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, mean_over_ranks, truth_of
+from .suppression import attach_suppression
+from .variance import CornerCoder, VarianceMaps, regressors
 
 __all__ = ["DenseLoss"]
 
 
 class DenseLoss(StageLoss):
     """The losses of a head that predicts at every anchor of every level; as it stands, RetinaNet's.
+
+    A box loss that learns variances gets a layer for them (`model.log_variance`), and anchors a code of corners.
 
     Args:
         stage: the parts.
@@ -45,7 +50,8 @@ class DenseLoss(StageLoss):
     ) -> None:
         names = ("classification", "bbox_regression")
         super().__init__(stage, cls_loss=cls_loss, box_loss=box_loss, softmax=softmax, names=names, generator=generator)
-        self.coder = coder
+        self.coder = CornerCoder((10.0,) * 4) if self.learns_variance and isinstance(coder, BoxCoder) else coder
+        self.code_weights = getattr(self.coder, "weights", (1.0,) * 4)
         self._per_place = tuple(anchors_per_place)
         self._level_sizes: list[int] = []
 
@@ -55,6 +61,13 @@ class DenseLoss(StageLoss):
             model.score_thresh = stage.score_threshold
         model.treatment = self
         model.head.register_forward_hook(self.remember_levels)
+        if self.learns_variance:
+            layers = regressors(model.head)
+            model.box_coder = self.coder
+            model.log_variance = VarianceMaps(layers)
+            model.log_variance.install(model.head, layers)
+        if self.suppress is not None:
+            attach_suppression(model)
 
     def remember_levels(self, head: nn.Module, inputs: tuple, output: dict[str, Tensor]) -> None:
         """A hook: how many anchors each level has."""
@@ -103,7 +116,7 @@ class DenseLoss(StageLoss):
         level = self.level(anchors[0].device)
         matched, iou = [], []
         for i, (boxes, target) in enumerate(zip(anchors, targets)):
-            rows, best = self._match(outputs, boxes, target, i, level, match)
+            rows, best = self.match(outputs, boxes, target, i, level, match)
             matched.append(without_invalid(rows, boxes, target))
             iou.append(best)
         own: dict[str, Tensor] = {}
@@ -112,20 +125,27 @@ class DenseLoss(StageLoss):
             positives = torch.stack([(m >= 0).sum() for m in matched])
             screened, own = head.supervise(outputs, torch.stack(matched), labels, self.average(positives))
             matched = list(screened)
-        if self.sample is not None:
-            candidates = [
-                self._candidates(outputs, anchors, target, i, matched[i], iou[i], level)
-                for i, target in enumerate(targets)
-            ]
-            chosen = self.choose_all(candidates)
-            matched = [torch.full_like(m, IGNORED).scatter_(0, c, m[c]) for m, c in zip(matched, chosen)]
+        matched = self.sampled(outputs, anchors, targets, matched, iou, level)
         return {**self.take(outputs, anchors, targets, torch.stack(matched), torch.stack(iou), level), **own}
+
+    def sampled(
+        self, outputs, anchors, targets, matched: list[Tensor], iou: list[Tensor], level: Tensor
+    ) -> list[Tensor]:
+        """`matched` of each image with all but the sampled anchors ignored."""
+        if self.sample is None:
+            return matched
+        candidates = [
+            self._candidates(outputs, anchors, target, i, matched[i], iou[i], level) for i, target in enumerate(targets)
+        ]
+        chosen = self.choose_all(candidates)
+        return [torch.full_like(m, IGNORED).scatter_(0, c, m[c]) for m, c in zip(matched, chosen)]
 
     def take(self, outputs, anchors, targets, matched: Tensor, iou: Tensor, level: Tensor) -> dict[str, Tensor]:
         """The losses of all anchors that are not ignored."""
         return self(self.table(outputs, anchors, targets, matched, iou, level))
 
-    def _match(self, outputs, boxes: Tensor, target: dict, i: int, level: Tensor, match) -> tuple[Tensor, Tensor]:
+    def match(self, outputs, boxes: Tensor, target: dict, i: int, level: Tensor, match) -> tuple[Tensor, Tensor]:
+        """What each anchor of image i shows, by the stage's assigner or the detector's own; and its highest IoU."""
         truth = target["boxes"]
         if self.assign is not None:
             looks = getattr(self.assign, "needs_predictions", False)
@@ -195,6 +215,7 @@ class DenseLoss(StageLoss):
             matched=matched_rows,
             decode=self.decode,
             objects=tuple(targets),
+            log_variance=outputs["log_variance"][image, row] if "log_variance" in outputs else None,
         )
 
 

@@ -49,8 +49,6 @@ class BalancedRoIHeads(RoIHeads):
         """Built from the old head's fields: same parameters, same state_dict keys."""
         new = subclassed(old, cls)
         learns = getattr(stage.box_loss, "needs_log_variance", False)
-        if getattr(stage.suppress, "needs_deviations", False) and not learns:
-            raise ValueError(f"{stage.suppress!r} needs a box_loss that learns deviations, such as losses.KLLoss")
         new.log_variance = _variance_of(old.box_predictor) if learns else None
         if learns:
             new.box_coder = CornerCoder(tuple(map(float, stage.code_weights or (10.0,) * 4)))

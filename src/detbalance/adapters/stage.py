@@ -61,6 +61,8 @@ class StageLoss(nn.Module):
         self.observers: list[Callable[[StageLoss, Samples, dict[str, Tensor], dict[str, Any]], None]] = []
         """called with (self, samples, losses, rows) once the losses are taken; `rows` has, by the name of a loss, the
         (values, weights) of its rows (of the positive ones in the box loss); a loss that ranks a set is not in it"""
+        if getattr(self.suppress, "needs_deviations", False) and not self.learns_variance:
+            raise ValueError(f"{self.suppress!r} needs a box_loss that learns deviations, such as losses.KLLoss")
         declared = getattr(self.cls_loss, "softmax", softmax)
         if bool(declared) != softmax:
             kinds = {True: "softmax with the background in column 0", False: "one sigmoid a class"}
@@ -68,6 +70,11 @@ class StageLoss(nn.Module):
                 f"cls_loss {self.cls_loss!r} works on {kinds[not softmax]}, but this head predicts {kinds[softmax]}"
             )
         self._takes_groups = "groups" in _parameters(self.cls_loss)
+
+    @property
+    def learns_variance(self) -> bool:
+        """Is the variance of each box learnt beside it?"""
+        return bool(getattr(self.box_loss, "needs_log_variance", False))
 
     @property
     def needs_predictions(self) -> bool:
@@ -106,7 +113,7 @@ class StageLoss(nn.Module):
     def box_rows(self, samples: Samples, rows: Tensor) -> Tensor:
         """The box loss of the given positive rows."""
         if getattr(self.box_loss, "space", "code") == "code":
-            learnt = samples.log_variance if getattr(self.box_loss, "needs_log_variance", False) else None
+            learnt = samples.log_variance if self.learns_variance else None
             more = () if learnt is None else (learnt[rows],)
             return self.box_loss(samples.deltas[rows], samples.codes[rows], *more)
         decode = samples.decode

@@ -162,6 +162,8 @@ def prepare_yolov2(model: YOLOv2, stage: Stage, generator: torch.Generator | Non
         if stage.score_threshold is not None:
             model.score_thresh = stage.score_threshold
         model.treatment = treatment
+        if stage.suppress is not None:
+            model.suppress = partial(_suppress, model)
         model.compute_loss = partial(_compute_loss, model)
 
     return install
@@ -169,6 +171,11 @@ def prepare_yolov2(model: YOLOv2, stage: Stage, generator: torch.Generator | Non
 
 def _compute_loss(model: YOLOv2, targets: list, outputs: dict, boxes: Tensor, sizes: list, grid: tuple) -> dict:
     return model.treatment.losses(model, targets, outputs, boxes, sizes, grid)
+
+
+def _suppress(model: YOLOv2, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    options = {"iou": model.nms_thresh, "limit": model.detections_per_img}
+    return model.treatment.suppress(boxes, scores, labels, None, **options)
 
 
 def _own(logits: Tensor, target: Tensor) -> Tensor:

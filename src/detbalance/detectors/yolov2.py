@@ -162,9 +162,14 @@ class YOLOv2(nn.Module):
             score = score[element, label]
             best = score.topk(min(self.topk_candidates, len(score))).indices
             box, score, label = clip_boxes_to_image(box[element[best]], size), score[best], label[best] + 1
-            keep = batched_nms(box, score, label, self.nms_thresh)[: self.detections_per_img]
-            found.append({"boxes": box[keep], "scores": score[keep], "labels": label[keep]})
+            box, keep = self.suppress(box, score, label)
+            found.append({"boxes": clip_boxes_to_image(box, size), "scores": score[keep], "labels": label[keep]})
         return found
+
+    def suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The detections of an image that stay, best first, and their rows."""
+        rows = batched_nms(boxes, scores, labels, self.nms_thresh)[: self.detections_per_img]
+        return boxes[rows], rows
 
 
 def _of_matched(matched: Tensor, target: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

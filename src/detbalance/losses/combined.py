@@ -28,7 +28,7 @@ class CombinedBoxLoss(nn.Module):
         coordinates * sum (exp(-s_c) rho(d_c) + s_c / 2) + overlap * (1 - GIoU)
 
     rho is balanced L1 (Pang et al., section 3.3) or smooth L1; s = log sigma^2 as in `KLLoss`, within -20 to 20. With
-    `variance="box"` Faster R-CNN's region head predicts it, with a code of corners; with "coordinate" one s is learnt
+    `variance="box"` the detector's head predicts it, with a code of corners; with "coordinate" one s is learnt
     for each coordinate, from 0 on (in a loop of one's own: give the optimizer the loss's parameters, too). GIoU needs
     no anchor: it is the same on the unit box, as both codes are decoded by one map along each axis; not for FCOS's.
 
@@ -76,7 +76,7 @@ class CombinedBoxLoss(nn.Module):
         self.metric, self.variance, self.weights = metric, variance, tuple(weights)
         self.error = BalancedL1Loss(alpha=alpha, gamma=gamma, beta=beta) if inliers else SmoothL1Loss(beta=beta)
         if ambiguity and variance == "box":
-            self.needs_log_variance = True  # the region head looks for it
+            self.needs_log_variance = True  # the head looks for it
         elif ambiguity:
             self.log_variance = nn.Parameter(torch.zeros(4))
 

@@ -28,10 +28,11 @@ class KLLoss:
         e^-alpha d^2 / 2 + alpha / 2                where |d| <= 1
         e^-alpha (|d| - 1/2) + alpha / 2            beyond
 
-    summed over the coordinates, which are those of the corners: (x - x_a) / w_a of the proposal. Faster R-CNN's region
-    head gives it them (`needs_log_variance`), and alpha from a layer of its own, that starts at Gaussian weights of
-    deviation 1e-4 and bias 0, so that training starts as smooth L1. Alpha counts within -20 to 20. The value has no
-    lower end: it falls as boxes and variances get better.
+    summed over the coordinates, which are those of the corners: (x - x_a) / w_a of the proposal. The detector gives it
+    them (`needs_log_variance`), and alpha from a layer of its own, that starts at Gaussian weights of deviation 1e-4
+    and bias 0, so that training starts as smooth L1. The paper does so in the region head; here one-stage detectors do,
+    too: RetinaNet and SSD by their anchors, FCOS by the distances to the sides that it predicts anyhow. Alpha counts
+    within -20 to 20. The value has no lower end: it falls as boxes and variances get better.
 
     Shapes: predicted (P, 4), target (P, 4), log_variance (P, 4) or None -> (P,).
     Identity: alpha = 0 (None) is `SmoothL1Loss(beta=1)`.

@@ -46,14 +46,15 @@ def combined_box_loss(kind: str) -> Recipe:
 
 
 def kl_loss(kind: str) -> Recipe:
-    """KL loss: the region head learns how sure each side of a box is, and detections vote by it; two stages only."""
-    two_stages("kl_loss", kind)
+    """KL loss: the head learns how sure each side of a box is, and detections vote by it; not in YOLOv2."""
+    if check_kind(kind) == "yolo":
+        raise ValueError("recipe 'kl_loss' learns the variance of a code by sides, which YOLOv2 ('yolo') has not")
     return Recipe(name="kl_loss", stages=Stage(box_loss=KLLoss(), suppress=VarianceVoting()))
 
 
 def diou_nms(kind: str) -> Recipe:
-    """Detections suppressed by distance IoU, which spares neighbours whose middles lie apart; two stages only."""
-    two_stages("diou_nms", kind)
+    """Detections suppressed by distance IoU, which spares neighbours whose middles lie apart."""
+    check_kind(kind)
     return Recipe(name="diou_nms", stages=Stage(suppress=DIoUSuppression()))
 
 
