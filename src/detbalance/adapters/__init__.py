@@ -14,6 +14,7 @@ from torchvision.models.detection.ssd import SSD
 from ..backbones import Trident
 from ..detectors.anchors import place_anchors, prepare_anchors
 from ..detectors.yolov2 import YOLOv2
+from ..heads import HierarchicalShot
 from ..recipe import Recipe, Stage
 from .branches import attach_branches, build_backbone
 from .fcos import prepare_fcos
@@ -94,6 +95,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
         raise ValueError(f"{recipe.stages.sample!r} needs a head with an objectness, such as heads.ObjectnessBranch")
     if kind in ("dense", "ssd") and hasattr(recipe.stages.box_loss, "needs_log_variance"):
+        if isinstance(head, HierarchicalShot):
+            raise ValueError(f"{recipe.stages.box_loss!r} learns variances, which the hierarchical shot head has not")
         regressors(model.head if head is None else head)  # raises where there are none to learn beside
     if kind == "rcnn":
         install = prepare_rcnn(model, recipe.proposals, recipe.stages, generator, recipe.region, neck)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
+from ..heads import HierarchicalShot
 from ..recipe import Stage
 from .dense import DenseLoss
+from .hierarchical import hierarchical_losses
 from .stage import set_prior
 from .torchvision_losses import BOX_LOSSES, focal
 
@@ -43,5 +45,7 @@ def _compute_loss(model, targets: list, head_outputs: dict[str, Tensor], anchors
     def match(image: int, overlaps: Tensor) -> Tensor:
         return model.proposal_matcher(overlaps)
 
+    if isinstance(model.head, HierarchicalShot):
+        return hierarchical_losses(model.treatment, model.head, targets, head_outputs, anchors, match)
     head = model.head if hasattr(model.head, "supervise") else None
     return model.treatment.losses(targets, head_outputs, anchors, match, head)

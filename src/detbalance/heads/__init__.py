@@ -5,8 +5,15 @@ matched, labels, norm) -> (matched, losses)`: which candidates the losses of cla
 """
 
 from .class_adaptive_threshold import ClassAdaptiveThreshold
+from .hierarchical_shot import HierarchicalShot
 from .objectness_branch import ObjectnessBranch
 from .objectness_module import ObjectnessModule
 from .residual_objectness import ResidualObjectness
 
-__all__ = ["ClassAdaptiveThreshold", "ObjectnessBranch", "ObjectnessModule", "ResidualObjectness"]
+__all__ = [
+    "ClassAdaptiveThreshold",
+    "HierarchicalShot",
+    "ObjectnessBranch",
+    "ObjectnessModule",
+    "ResidualObjectness",
+]

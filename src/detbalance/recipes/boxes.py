@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..assigners import DynamicAssigner
 from ..detectors.cascade_rcnn import STAGES
+from ..heads import HierarchicalShot
 from ..losses import CombinedBoxLoss, DynamicSmoothL1Loss, KLLoss
 from ..recipe import Recipe, Stage
 from ..refinements import IterativeRefinement
@@ -18,6 +19,7 @@ __all__ = [
     "coverage_balanced",
     "diou_nms",
     "dynamic_rcnn",
+    "hsd",
     "iterative_refinement",
     "kl_loss",
     "position_balanced",
@@ -77,6 +79,14 @@ def cascade(kind: str) -> Recipe:
     each fed with the boxes of the one before; two stages only. `cascade_rcnn` is the detector that has them unasked."""
     two_stages("cascade", kind)
     return Recipe(name="cascade", stages=STAGES)
+
+
+def hsd(kind: str) -> Recipe:
+    """Hierarchical shot detector: boxes are regressed before they are classified, twice, each part trained on the boxes
+    that it sees in detection. A cascade in one stage: RetinaNet's."""
+    if check_kind(kind) != "dense":
+        raise ValueError("recipe 'hsd' takes the place of RetinaNet's head: it needs a detector of kind 'dense'")
+    return Recipe(name="hsd", head=HierarchicalShot)
 
 
 def position_balanced(kind: str) -> Recipe:
