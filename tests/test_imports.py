@@ -17,6 +17,7 @@ def run(code):
 LIGHT = (
     "detbalance",
     "detbalance.catalog",
+    "detbalance.chips",
     "detbalance.data.readers",
     "detbalance.diagnosis",
     "detbalance.diagnosis.anchor_design",

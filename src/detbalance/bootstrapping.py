@@ -85,6 +85,8 @@ def bootstrap(
     model = build_model(settings, data.classes, recipe)
     if not _remembers(model):
         raise ValueError(f"recipe {model.recipe.name!r} has no sampler that remembers, such as BootstrappedSampler")
+    if model.recipe.views is not None:
+        raise ValueError(f"recipe {model.recipe.name!r} trains on windows, and regions are remembered of whole images")
     path = folder / "hard-negatives.npz"
     store = HardNegatives.load(path) if path.exists() else HardNegatives.empty()
     for number in range(rounds + 1):

@@ -22,6 +22,7 @@ FOLDERS = (
     "objectives",
     "image_sampling",
     "augment",
+    "views",
     "looks",
     "box_generators",
     "refinements",

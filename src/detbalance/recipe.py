@@ -108,6 +108,8 @@ class Recipe:
     """annotations -> drawing weight of each image (image_sampling)"""
     augment: Callable | None = None
     """(image, target, others) -> (image, target); if it has `fit(annotations, others)`, training calls that first"""
+    views: Callable | None = None
+    """(row, turn, rng) -> the window of its image that a training image shows (views); None: the whole"""
     look: Callable | None = None
     """how images are looked at in detection (looks); None: each as a whole, at the training size"""
     backbone: Callable | None = None
@@ -135,6 +137,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.stages, tuple) and not self.stages:
             raise ValueError("expected a Stage, or a tuple of one or more, but got stages=()")
+        if self.views is not None and self.augment is not None:
+            raise ValueError("views and augment both make the training images: a recipe has one of them")
 
     @property
     def cascade(self) -> tuple[Stage, ...]:

@@ -30,6 +30,7 @@ from .image_sampling import ImageOrder
 from .phases import Phases
 from .priors import set_from_data
 from .probes import Probe
+from .proposals import weak_proposals
 from .recipe import Recipe
 from .runs import Settings, build_model, claim, describe
 
@@ -96,6 +97,12 @@ def train(
         precision = _best_precision(device)
     described = {**describe(data, model.recipe, settings), "precision": precision}
     claim(folder, described, resume)
+    if model.recipe.views is not None:
+        proposals = None
+        if getattr(model.recipe.views, "needs_proposals", False):
+            how = {"device": device, "precision": precision, "workers": workers, "resume": resume, "progress": progress}
+            proposals = weak_proposals(data, folder / "proposals", model.recipe.views, settings, **how)
+        images.views = model.recipe.views.fit(data, settings.image_size, proposals)
     fabric = Fabric(
         accelerator=device,
         devices=processes,
@@ -136,8 +143,8 @@ class _Run:
         torch.manual_seed(settings.seed + 7919 * fabric.global_rank)
         watch = Watch(bare, self.images, fabric, settings.epochs)
         orders = [
-            ImageOrder(self.data, phases.images(i), seed=settings.seed, batch_size=settings.batch_size)
-            for i in range(len(phases.phases))
+            ImageOrder(self.data, sampling, seed=settings.seed, batch_size=settings.batch_size)
+            for sampling in self._samplings()
         ]
         state = self._restore(fabric, bare, optimizer, watch)
         step, history, seconds = state["step"], state["history"], state["seconds"]
@@ -196,13 +203,19 @@ class _Run:
         bare = bare.to("cpu").eval()
         return bare if world == 1 else None
 
+    def _samplings(self) -> list[Callable | None]:
+        """The choice of images of each phase; without one, windows may say how often their images come."""
+        views = self.images.views if hasattr(self.images.views, "epoch") else None
+        chosen = [self.phases.images(i) for i in range(len(self.phases.phases))]
+        return [views if sampling is None else sampling for sampling in chosen]
+
     def _batches(
         self, fabric: Fabric, rows: np.ndarray, epoch: int, skip: int, world: int
     ) -> Iterator[tuple[list, list]]:
         """The batches of an epoch from number `skip` on; each process takes every world-th image of each batch."""
-        settings = self.settings
+        settings, turns = self.settings, _turns(rows)
         batches = [
-            rows[first : first + settings.batch_size][fabric.global_rank :: world].tolist()
+            turns[first : first + settings.batch_size][fabric.global_rank :: world]
             for first in range(0, len(rows), settings.batch_size)
         ][skip:]
         self.images.epoch = epoch
@@ -259,6 +272,21 @@ class _Run:
                 "seconds": seconds,
             }
             write(self.folder / "checkpoint.pt", partial(torch.save, state))
+
+
+def _turns(rows: np.ndarray) -> list[int | tuple[int, int]]:
+    """The items of an epoch: a row when it comes first, then (row, how often it has come).
+
+    >>> _turns(np.array([4, 2, 4, 4]))
+    [4, 2, (4, 1), (4, 2)]
+    """
+    seen: dict[int, int] = {}
+    items: list[int | tuple[int, int]] = []
+    for row in rows.tolist():
+        nth = seen.get(row, 0)
+        items.append((row, nth) if nth else row)
+        seen[row] = nth + 1
+    return items
 
 
 @torch.no_grad()

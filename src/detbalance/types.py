@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .data.annotations import Annotations
     from .data.images import DetectionImages
+    from .views import View
 
 __all__ = ["BACKGROUND", "IGNORED", "Candidates", "RegionParts", "RegionStep", "Samples", "Target"]
 
@@ -255,6 +256,16 @@ class Augment(Protocol):
     def __call__(
         self, image: Tensor, target: Target, others: Callable[[int], tuple[Tensor, Target]]
     ) -> tuple[Tensor, Target]: ...
+
+
+class Views(Protocol):
+    """Row of an image, how often it has been shown in this epoch, chance -> what of it is shown (`views.View`).
+
+    `fit(annotations, image_size, proposals=None)` gives a copy that knows the data. See the folder `views` for what
+    else one may have.
+    """
+
+    def __call__(self, i: int, nth: int, rng: np.random.Generator) -> View: ...
 
 
 class Look(Protocol):

@@ -135,11 +135,11 @@ _DETECTORS = (
 )
 
 _SLOTS = {
-    "dense": "images, augment, look, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
-    "ssd": "images, augment, look, backbone, stages (one Stage), objective",
-    "yolo": "images, augment, look, stages (one Stage), objective",
-    "rcnn": "images, augment, look, backbone, neck, region, proposals, stages (one Stage, or several as a tuple), "
-    "objective",
+    "dense": "images, augment, views, look, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
+    "ssd": "images, augment, views, look, backbone, stages (one Stage), objective",
+    "yolo": "images, augment, views, look, stages (one Stage), objective",
+    "rcnn": "images, augment, views, look, backbone, neck, region, proposals, stages (one Stage, or several as a "
+    "tuple), objective",
 }
 
 

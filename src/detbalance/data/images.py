@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxes
 
+from ..valid_ranges import RANGE, VALID
 from .annotations import Annotations, DataError
 
 __all__ = ["DetectionImages", "collate", "flips", "load_image", "scaled_window"]
 
 _CACHE_BYTES = 2 << 30
+_GREY = 114
+"""of what lies beyond an image"""
 
 
 def flips() -> Callable:
@@ -43,6 +47,9 @@ class DetectionImages(Dataset):
         seed: of all that is random.
         keep: the images in memory; False where each is looked at once.
 
+    With `views` (a method of that folder, fitted), a training image is a window of its image, cut from the original.
+    What is random about the nth turn of an image within an epoch is a function of n as well: ask for item (i, n).
+
     Items are (image, target): uint8 (3, H, W), and boxes (xyxy pixels of that image), labels, image_id (the row).
     Boxes that an augmentation leaves without area are dropped and counted in `dropped`.
 
@@ -61,9 +68,11 @@ class DetectionImages(Dataset):
     ) -> None:
         self.annotations, self.image_size, self.seed = annotations, image_size, seed
         self.transforms = transforms
+        self.views: Callable | None = None
         self.epoch = 0
         self.dropped = 0
         self._cache: list[Tensor | None] = [None] * len(annotations)
+        self._pictures: dict[int, Image.Image] = {}
         self._caching = keep and 3 * image_size[0] * image_size[1] * len(annotations) <= _CACHE_BYTES
         self.treat(augment)
 
@@ -71,7 +80,8 @@ class DetectionImages(Dataset):
         return len(self.annotations)
 
     def treat(self, augment: Callable | None) -> None:
-        """Augment by this from now on."""
+        """Augment by this from now on, and show whole images."""
+        self.views = None
         self.augment = augment.fit(self.annotations, self.original) if hasattr(augment, "fit") else augment
 
     def hear(self, feedback: Any) -> None:
@@ -107,14 +117,16 @@ class DetectionImages(Dataset):
         x, y = size[1] / float(width), size[0] / float(height)
         return torch.tensor([x, y, x, y], dtype=torch.float64)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
-        image, target = self.original(i)
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        i, nth = item if isinstance(item, tuple) else (item, 0)
+        image, target = self.original(i) if self.views is None else self.viewed(i, nth)
         if self.augment is None and self.transforms is None:
             return image, _plain(target)
         with torch.random.fork_rng(devices=[]):
+            turn = (nth,) if nth else ()
             # Of the CPU alone: torch.manual_seed would also note down seed and stack for every device unused so far.
             torch.default_generator.manual_seed(
-                int(np.random.SeedSequence((self.seed, self.epoch, i)).generate_state(1, np.uint64)[0] >> 1)
+                int(np.random.SeedSequence((self.seed, self.epoch, i, *turn)).generate_state(1, np.uint64)[0] >> 1)
             )
             if self.augment is not None:
                 image, target = self.augment(image, target, self.original)
@@ -122,6 +134,40 @@ class DetectionImages(Dataset):
                 image, target = self.transforms(image, target)
         target = self._without_degenerate(target, image.shape[-2:])
         return image, _plain(target)
+
+    def viewed(self, i: int, nth: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The window of image i that is shown at its nth turn of the epoch, and what of the objects is seen in it."""
+        view = self.views(i, nth, np.random.default_rng((self.seed, self.epoch, i)))
+        window = np.array(view.window)
+        width = int(self.annotations.sizes[i, 0])
+        picture = self._picture(i, width / (window[2] - window[0]))
+        image = scaled_window(picture, window * (picture.width / width), self.image_size)
+        rows = self.annotations.rows(i)
+        boxes = self.annotations.boxes[rows].clip(window[[0, 1, 0, 1]], window[[2, 3, 2, 3]]) - window[[0, 1, 0, 1]]
+        size = tuple(image.shape[-2:])
+        x, y = size[1] / (window[2] - window[0]), size[0] / (window[3] - window[1])
+        boxes = torch.from_numpy(boxes * (x, y, x, y)).to(torch.float32)
+        keep = torch.from_numpy(~self.annotations.crowd[rows]) & ((boxes[:, 2:] - boxes[:, :2]) > 0.5).all(1)
+        target = {
+            "boxes": BoundingBoxes(boxes[keep], format="XYXY", canvas_size=size),
+            "labels": torch.from_numpy(self.annotations.label[rows])[keep],
+            "image_id": torch.tensor(i),
+            VALID: torch.from_numpy(view.valid)[keep],
+        }
+        if view.range is not None:
+            target[RANGE] = torch.tensor(view.range, dtype=torch.float32) * (x * y) ** 0.5
+        return image, target
+
+    def _picture(self, i: int, zoom: float) -> Image.Image:
+        """The original image, or one that is large enough for a window of which that many make its width."""
+        if i in self._pictures:
+            return self._pictures[i]
+        whole = 3 * self.annotations.sizes.prod(1).sum() <= _CACHE_BYTES
+        side = zoom * max(self.image_size)
+        picture = load_image(self.annotations, i, fit=None if whole else (math.ceil(side), math.ceil(side)))
+        if whole:
+            self._pictures[i] = picture
+        return picture
 
     def _without_degenerate(self, target: dict, size: tuple[int, int]) -> dict:
         boxes = (
@@ -131,7 +177,7 @@ class DetectionImages(Dataset):
         if keep.all():
             return {**target, "boxes": boxes}
         self.dropped += int((~keep).sum())
-        of_objects = {name: target[name][keep] for name in ("labels", "masks", "weights") if name in target}
+        of_objects = {name: target[name][keep] for name in ("labels", "masks", "weights", VALID) if name in target}
         return {**target, "boxes": boxes[keep], **of_objects}
 
     def _scaled(self, i: int) -> Tensor:
@@ -172,9 +218,19 @@ def load_image(annotations: Annotations, i: int, *, fit: tuple[int, int] | None 
 
 
 def scaled_window(image: Image.Image, window: Sequence[float], image_size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8: a window (xyxy pixels) of an image, scaled to fit `image_size` (height, width)."""
-    size = _fit((round(window[2] - window[0]), round(window[3] - window[1])), image_size)
-    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=tuple(window)))
+    """(3, H, W) uint8: a window (xyxy pixels) of an image, scaled to fit `image_size` (height, width). What lies beyond
+    the image is grey."""
+    left, top, right, bottom = map(float, window)
+    size = _fit((round(right - left), round(bottom - top)), image_size)
+    x, y = size[0] / (right - left), size[1] / (bottom - top)
+    box = max(0.0, left), max(0.0, top), min(float(image.width), right), min(float(image.height), bottom)
+    corner = round(x * (box[0] - left)), round(y * (box[1] - top))
+    part = max(1, round(x * (box[2] - left)) - corner[0]), max(1, round(y * (box[3] - top)) - corner[1])
+    pixels = np.asarray(image.resize(part, Image.Resampling.BILINEAR, box=box))
+    if part != size:
+        whole = np.full((size[1], size[0], 3), _GREY, np.uint8)
+        whole[corner[1] : corner[1] + part[1], corner[0] : corner[0] + part[0]] = pixels
+        pixels = whole
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 

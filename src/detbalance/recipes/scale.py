@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..assigners import NWDAssigner
 from ..backbones import EFIP, MSCF, Trident
+from ..looks import AtScales, InSlices
 from ..losses import NWDLoss
 from ..necks import (
     MLFPN,
@@ -30,6 +31,7 @@ from ..region_heads import (
     ScaleDependentPooling,
     SoftRoISelection,
 )
+from ..views import SNIP, SNIPER, Sliced
 from ..weights import SizeBalancedWeights
 from ._shared import balanced_fpn_part, check_kind, two_stages
 
@@ -53,6 +55,9 @@ __all__ = [
     "scale_aware",
     "scale_dependent_pooling",
     "size_balanced",
+    "sliced",
+    "snip",
+    "sniper",
     "soft_roi_selection",
     "stdn",
     "trident",
@@ -199,6 +204,33 @@ def _enriched(name: str, kind: str, backbone: Callable) -> Recipe:
     if check_kind(kind) == "yolo":
         raise ValueError(f"recipe {name!r} enriches the levels of a detector, and YOLOv2 ('yolo') predicts from one")
     return Recipe(name=name, backbone=backbone)
+
+
+def snip(kind: str) -> Recipe:
+    """Each training image at one of three scales, with the objects alone that are then of a middling size; detection at
+    all three."""
+    views = SNIP()
+    return Recipe(name="snip", views=views, look=_same_scales("snip", kind, views))
+
+
+def sniper(kind: str) -> Recipe:
+    """Training on small windows about the objects, enlarged according to their size, and on those that a weak network
+    finds hard; detection at three scales."""
+    views = SNIPER()
+    return Recipe(name="sniper", views=views, look=_same_scales("sniper", kind, views))
+
+
+def sliced(kind: str) -> Recipe:
+    """Training and detection in windows of the images' own pixels, as large as the training size, and on the whole: for
+    tiny objects in large images."""
+    check_kind(kind)
+    return Recipe(name="sliced", views=Sliced(), look=InSlices())
+
+
+def _same_scales(name: str, kind: str, views: SNIP | SNIPER) -> AtScales:
+    if check_kind(kind) == "ssd":
+        raise ValueError(f"recipe {name!r} detects at several scales, where the default boxes of an SSD see the same")
+    return AtScales(scales=views.scales, ranges=views.ranges)
 
 
 def _branched(name: str, kind: str, trident: Trident) -> Recipe:
