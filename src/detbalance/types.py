@@ -231,7 +231,8 @@ class ClassLoss(Protocol):
     """logits (S, C), target (S, C) -> (S, C), (S,), or () if it ranks a set.
 
     Attributes: `softmax` (False: one sigmoid a class), `target_kind` ("onehot", or "iou" for quality losses).
-    A ranking loss takes `groups` (S,), the image of each row, and may rank within them.
+    A ranking loss takes `groups` (S,), the image of each row, and may rank within them. One with a method
+    `soften(samples) -> (S,)` says how much of its object each positive row shows; the target is that instead of 1.
     """
 
     def __call__(

@@ -106,6 +106,8 @@ class StageLoss(nn.Module):
         target = samples.onehot()
         if getattr(self.cls_loss, "target_kind", "onehot") == "iou":
             target = target * paired_iou(samples.predicted().detach(), samples.truth)[:, None]
+        if hasattr(self.cls_loss, "soften"):
+            target = _softened(target, self.cls_loss.soften(samples), self.softmax)
         groups = (samples.image,) if self._takes_groups else ()
         values = self.cls_loss(samples.logits, target, *groups)
         return values.sum(1) if values.dim() == 2 else values
@@ -198,6 +200,14 @@ class StageLoss(nn.Module):
 def _spread(values: Tensor, rows: Tensor) -> Tensor:
     """The values at the marked rows, zero at the others."""
     return torch.zeros_like(rows, dtype=values.dtype).index_put((rows,), values)
+
+
+def _softened(target: Tensor, share: Tensor, softmax: bool) -> Tensor:
+    """A target that shows objects in part; under softmax the rest is background."""
+    if not softmax:
+        return target * share[:, None]
+    objects = target[:, 1:] * share[:, None]
+    return torch.cat((1 - objects.sum(1, keepdim=True), objects), 1)
 
 
 def in_float32(samples: Samples) -> Samples:

@@ -31,6 +31,7 @@ from .quality import QualityFocalLoss, VarifocalLoss
 from .rank_sort import RankSortLoss
 from .seesaw import SeesawLoss
 from .siou import SIoULoss
+from .soft_label import SoftLabelLoss
 from .wise_iou import WIoULoss
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "SIoULoss",
     "SeesawLoss",
     "SmoothL1Loss",
+    "SoftLabelLoss",
     "VarifocalLoss",
     "WIoULoss",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
-from ..losses import FocalLoss, FreeAnchorLoss, GIoULoss, QualityFocalLoss
+from ..losses import CrossEntropyLoss, FocalLoss, FreeAnchorLoss, GIoULoss, QualityFocalLoss, SoftLabelLoss
 from ..recipe import Recipe, Stage
 from ._shared import check_kind, not_yolo
 
-__all__ = ["atss", "free_anchor", "paa", "sim_ota", "task_aligned"]
+__all__ = ["atss", "free_anchor", "paa", "sim_ota", "soft_labels", "task_aligned"]
 
 
 def atss(kind: str) -> Recipe:
@@ -41,6 +41,16 @@ def free_anchor(kind: str) -> Recipe:
     # The assigner only sees to it that no anchor is ignored.
     stage = Stage(assign=MaxIoUAssigner(positive=0.5, negative=0.5), joint_loss=FreeAnchorLoss(), prior=0.02)
     return Recipe(name="free_anchor", stages=stage)
+
+
+def soft_labels(kind: str) -> Recipe:
+    """Candidates with an IoU from 0.4 to 0.6 are objects in part, the more the higher, in place of a threshold between
+    them; in R-CNN in the region head. Made for anchors and proposals: not for FCOS and YOLOv2."""
+    not_yolo("soft_labels", kind)
+    base = FocalLoss() if kind == "dense" else CrossEntropyLoss(softmax=True)
+    loss = SoftLabelLoss(threshold=0.5, width=0.2, base=base)
+    assign = MaxIoUAssigner(positive=0.4, negative=0.4, low_quality=kind != "rcnn")
+    return Recipe(name="soft_labels", stages=Stage(assign=assign, cls_loss=loss))
 
 
 def _assigned(
