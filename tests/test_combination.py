@@ -1,5 +1,7 @@
 """Recipes put together: what each brings is there, what clashes is refused, and an ablation takes each part away."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
@@ -89,3 +91,14 @@ def test_command(monkeypatch, tmp_path):
     answer = CliRunner().invoke(cli.app, ["compare", str(tmp_path), "--ablate", "focal+balanced_l1"])
     assert answer.exit_code == 0, answer.output
     assert compared == ["baseline", "focal+balanced_l1", "focal", "balanced_l1"]
+
+
+@pytest.mark.parametrize("kind", recipes.kinds("balanced"))
+def test_balanced_comes_apart(kind):
+    """What the recipe is put together from, and what its name in an ablation stands for, are one thing."""
+    whole = recipes.balanced(kind)
+    assert whole == recipes.get("balanced", kind)
+    parts = recipes.parts("balanced", kind)
+    assert ablation("balanced", parts) == ["baseline", "balanced", *(f"balanced-{p}" for p in parts), *parts]
+    assert recipes.get("balanced-panet", kind) == replace(whole, name="balanced-panet", neck=None)
+    assert recipes.get("balanced-rank_sort-panet", kind).images == whole.images

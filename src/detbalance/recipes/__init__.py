@@ -62,7 +62,7 @@ GROUPS = (
 )
 """The modules of the recipes, by what they are against; each says it in its first line."""
 
-COMBINED: dict[str, dict[str, tuple[str, ...]]] = {}
+COMBINED: dict[str, dict[str, tuple[str, ...]]] = {"balanced": dict.fromkeys(("dense", "rcnn"), together.BALANCED)}
 """Of each recipe that is put together from others, its parts in each kind of detector."""
 
 
