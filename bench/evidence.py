@@ -94,8 +94,10 @@ REGRESSION = (
 SKEWED = Dials(class_skew=100.0)
 SCALES = Dials(scale=1.0)
 
-WHOLE = {"bccd": Settings(epochs=10), "facemask": Settings(epochs=10), "chess": NANO}
+WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
 """The settings under which `balanced` is tried."""
+BALANCED = "rank_sort panet repeat_factor"
+"""Its parts."""
 
 EXPERIMENTS = (
     Experiment(
@@ -201,6 +203,35 @@ EXPERIMENTS = (
         )
         for detector in ("retinanet", "faster_rcnn")
         for data, settings in WHOLE.items()
+    ),
+    Experiment(
+        name="chess-retinanet-ablation",
+        data="chess",
+        recipes=(
+            "baseline",
+            "balanced",
+            *(f"balanced-{part}" for part in BALANCED.split()),
+            *BALANCED.split(),
+        ),
+        settings=WHOLE["chess"],
+        probe=25,
+        note="`balanced`, without each of its parts, and each of them alone.",
+    ),
+    *(
+        Experiment(
+            name=f"{data}-retinanet-probes",
+            data=data,
+            recipes=("baseline", "libra", "pisa", "balanced"),
+            settings=settings,
+            seeds=1,
+            dials=dials,
+            probe=25,
+            note="One seed, for the pictures of what drives the training.",
+        )
+        for data, settings, dials in (
+            *((data, settings, None) for data, settings in WHOLE.items()),
+            ("skewed", Settings(epochs=9), SKEWED),
+        )
     ),
 )
 

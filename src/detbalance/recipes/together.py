@@ -34,6 +34,6 @@ def balanced(kind: str) -> Recipe:
     Foreground against background: Rank & Sort loss. Class against class: images of rare classes repeated. Feature
     levels: PANet's second path. Boxes: GIoU loss. Where positives lie: ATSS, in the one-stage detectors. Tasks: the box
     loss scaled to the class loss, each box by its score. Object sizes and IoUs have none of their own. The parts were
-    chosen on validation images of blood cells, face masks and chess pieces; see docs/evidence.md."""
+    chosen on chess pieces held out of a training set; see docs/evidence.md."""
     sigmoid("balanced", kind)
     return combine("balanced", *(part(kind) for part in (rank_sort, panet, repeat_factor)))
