@@ -3,7 +3,7 @@ among the batch.
 
 Prints a table, a row as soon as it is done: the mean loss of the first and of the last tenth of the steps, the largest
 loss, and whether anything was not finite. A loss has to fall; one that its method holds at the size of another (guided
-and self-balanced losses) falls with it. Rows are kept in --out, and a run that was interrupted goes on behind the last.
+and self-balanced losses) falls with it. What happens once an epoch happens fifteen times. Rows are kept in --out, and a run that was interrupted goes on behind the last.
 Smaller images than the default leave a sampler of 256 nothing to choose from in FCOS and YOLOv2.
 
     python bench/stability.py [--steps 500] [--image-size 128x160] [--batch 2] [--detectors retinanet,ssd]
@@ -73,6 +73,9 @@ def train(detector: str, name: str, options: argparse.Namespace) -> dict:
     set_from_data(model, data)
     model.to(options.device, memory_format=torch.channels_last).train()
     settings, totals, parts = Settings(), [], {}
+    for module in model.modules():
+        if hasattr(module, "set_epoch_length"):  # as training tells it
+            module.set_epoch_length(max(1, options.steps // settings.epochs))
     decay = settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
     order, started = np.random.default_rng(1), time.monotonic()
