@@ -3,8 +3,9 @@ among the batch.
 
 Prints a table, a row as soon as it is done: the mean loss of the first and of the last tenth of the steps, the largest
 loss, and whether anything was not finite. A loss has to fall; one that its method holds at the size of another (guided
-and self-balanced losses) falls with it. What happens once an epoch happens fifteen times. Rows are kept in --out, and a run that was interrupted goes on behind the last.
-Smaller images than the default leave a sampler of 256 nothing to choose from in FCOS and YOLOv2.
+and self-balanced losses) falls with it. What happens once an epoch happens fifteen times. Rows are kept in --out, and a
+run that was interrupted goes on behind the last. Smaller images than the default leave a sampler of 256 nothing to
+choose from in FCOS and YOLOv2.
 
     python bench/stability.py [--steps 500] [--image-size 128x160] [--batch 2] [--detectors retinanet,ssd]
                               [--recipes lrm,ghm] [--out stability.json] [--device cpu]
