@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from ..common import require, widen
+from ..common import require
+from ..deformable import read_moved
 from ..taxonomy import Imbalance
 from ._neck import convolution, excitation
 from .fpn import FPN
@@ -90,11 +91,7 @@ class _Block(nn.Module):
 
 
 class _Deformed(nn.Module):
-    """Deformable 3x3 convolution with masks, and group norm.
-
-    The values of torchvision's `deform_conv2d`, by sampling and a product of matrices: on a CPU its backward pass takes
-    six to ten times as long.
-    """
+    """Deformable 3x3 convolution with masks, and group norm."""
 
     def __init__(self, channels: int, stride: int = 1):
         super().__init__()
@@ -105,18 +102,8 @@ class _Deformed(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, C, H, W), (B, 18, h, w) rows and columns in turn, (B, 9, h, w) -> (B, C, h, w)."""
-        grid = self._places(widen(offset), x.shape[-2:])
-        seen = F.grid_sample(widen(x), grid.flatten(1, 2), align_corners=False)
-        seen = seen.unflatten(2, grid.shape[1:3]).to(mask.dtype) * mask[:, None]
+        seen = read_moved(x, offset, stride=self.stride).to(mask.dtype) * mask[:, None]
         return self.norm(torch.einsum("bckhw,ock->bohw", seen, self.weight.flatten(2).to(seen.dtype)))
-
-    def _places(self, offset: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, 9, h, w, 2) where each place of the kernel reads, from -1 to 1 over the map, the column first."""
-        moves = offset.unflatten(1, (9, 2))
-        kernel, row, column = (torch.arange(n, device=offset.device) for n in (9, *offset.shape[-2:]))
-        rows = moves[:, :, 0] + (kernel // 3 - 1)[:, None, None] + (row * self.stride)[:, None]
-        columns = moves[:, :, 1] + (kernel % 3 - 1)[:, None, None] + column * self.stride
-        return torch.stack(((2 * columns + 1) / size[1] - 1, (2 * rows + 1) / size[0] - 1), -1)
 
 
 class _Task(nn.Module):
