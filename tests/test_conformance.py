@@ -16,6 +16,8 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 
 from detbalance import boxes as box_ops
@@ -44,7 +46,7 @@ def build(method, **options):
             parameter.VAR_KEYWORD,
         ):
             assert name in TOLD_BY_THE_DETECTOR, f"{method.__name__} cannot be built without {name}"
-            options.setdefault(name, TOLD_BY_THE_DETECTOR[name])
+            options.setdefault(name, copy.deepcopy(TOLD_BY_THE_DETECTOR[name]))  # a head keeps the parts of the old one
     return method(**options)
 
 
@@ -490,11 +492,18 @@ def test_neck_keeps_its_contract(method, sizes):
 # ---- heads --------------------------------------------------------------------------------------------------------
 
 
+def anchors_of(head):
+    """The detector's anchor generator, or what the head puts in its place."""
+    generator = AnchorGenerator(((16,), (32,)), ((0.5, 1.0, 2.0),) * 2)
+    return head.anchors(generator).train(head.training) if hasattr(head, "anchors") else generator
+
+
 def predictions_of(head, sizes=((4, 6), (2, 3))):
     """The predictions for two images, and what each anchor was assigned: one image has nothing."""
     maps = [torch.randn(2, 16, *size, generator=torch.Generator().manual_seed(0)) for size in sizes]
     outputs = head([m.requires_grad_() for m in maps])
-    anchors = 3 * sum(height * width for height, width in sizes)
+    per_place = anchors_of(head).num_anchors_per_location()
+    anchors = sum(count * height * width for count, (height, width) in zip(per_place, sizes))
     matched = torch.full((2, anchors), BACKGROUND)
     matched[0, ::5], matched[0, 1::7] = 0, IGNORED
     return maps, outputs, matched
@@ -512,6 +521,18 @@ def test_head_keeps_its_contract(method):
         assert outputs["bbox_regression"].shape == (*matched.shape, 4)
         assert finite(*outputs.values())
     assert set(outputs) == {"cls_logits", "bbox_regression"}
+
+
+@every("heads")
+def test_head_has_an_anchor_for_each_prediction(method):
+    head = method(copy.deepcopy(TOLD_BY_THE_DETECTOR["head"]))
+    images = ImageList(torch.zeros(2, 3, 32, 48), [(32, 48)] * 2)
+    for training in (True, False):
+        maps, outputs, _ = predictions_of(head.train(training))
+        boxes = anchors_of(head)(images, maps)
+        assert len(boxes) == 2
+        assert all(b.shape == outputs["bbox_regression"].shape[1:] and b.dtype == torch.float32 for b in boxes)
+        assert not any(b.requires_grad for b in boxes)
 
 
 @every("heads")

@@ -78,12 +78,16 @@ def _set_counts(model: nn.Module, annotations: Annotations) -> None:
 def preset_of(model: RetinaNet | GeneralizedRCNN) -> AnchorPreset:
     """The anchors, thresholds and image size of a RetinaNet or of a proposal network.
 
+    Raises ValueError for anchors that the network learns.
+
     >>> from detbalance.detectors import build
     >>> preset = preset_of(build("retinanet", classes=3))
     >>> preset.strides, preset.sizes[0], preset.positive
     ((8, 16, 32), (16.0, 20.0, 25.0), 0.5)
     """
     owner = model if isinstance(model, RetinaNet) else model.rpn
+    if not hasattr(owner.anchor_generator, "sizes"):
+        raise ValueError(f"{type(model).__name__}: its anchors are learnt, and not known before")
     generator, matcher, resize = owner.anchor_generator, owner.proposal_matcher, model.transform
     return AnchorPreset(
         name=type(model).__name__,

@@ -47,6 +47,8 @@ class Stage:
     """where the region head looks in detection (refinements)"""
     suppress: Callable | None = None
     """which detections stay, and where (suppressions)"""
+    limit: int | None = None
+    """proposals of an image that go on to the region head, at most; proposal network alone"""
 
     def __post_init__(self) -> None:
         for name in ("prior", "score_threshold"):
@@ -57,6 +59,8 @@ class Stage:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"expected {name} of 0 or more but got {value}")
+        if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
+            raise ValueError(f"expected limit of 1 or more but got {self.limit!r}")
         weights = self.code_weights
         if weights is not None and not (len(weights) == 4 and all(0 < w < float("inf") for w in weights)):
             raise ValueError(f"expected code_weights of four positive numbers but got {weights!r}")
@@ -121,6 +125,8 @@ class Recipe:
     region: Callable | tuple[Callable, ...] | None = None
     """(the parts of the region head) -> other parts (region_heads); several, one upon the other. In a cascade of every
     stage"""
+    proposal_head: Callable | None = None
+    """replaces the head of the region proposal network (heads)"""
     anchors: AnchorSettings | None = None
     """in place of the detector's own, as `detbalance anchors` finds them"""
     proposals: Stage = Stage()

@@ -12,14 +12,14 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.ssd import SSD
 
 from ..backbones import Trident
-from ..detectors.anchors import place_anchors, prepare_anchors
+from ..detectors.anchors import generator_of, place_anchors, prepare_anchors
 from ..detectors.yolov2 import YOLOv2
 from ..heads import HierarchicalShot
 from ..recipe import Recipe, Stage
 from .branches import attach_branches, build_backbone
 from .fcos import prepare_fcos
 from .half_precision import keep_places_exact
-from .head import build_head
+from .head import build_head, build_proposal_head
 from .neck import build_neck
 from .objective import attach_objective
 from .rcnn import prepare_rcnn
@@ -92,6 +92,7 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     backbone = None if recipe.backbone is None else build_backbone(model, recipe.backbone)
     neck = None if recipe.neck is None else build_neck(model, recipe.neck)
     head = None if recipe.head is None else build_head(model, recipe.head)
+    proposal_head = None if recipe.proposal_head is None else build_proposal_head(model, recipe.proposal_head)
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
         raise ValueError(f"{recipe.stages.sample!r} needs a head with an objectness, such as heads.ObjectnessBranch")
     if kind in ("dense", "ssd") and hasattr(recipe.stages.box_loss, "needs_log_variance"):
@@ -103,12 +104,14 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     else:
         prepare = next(prepare for classes, _, prepare in _DETECTORS if isinstance(model, classes))
         install = prepare(model, recipe.stages, generator)
-    anchors = None if recipe.anchors is None else prepare_anchors(model, recipe.anchors)
+    anchors = _anchors(model, recipe, proposal_head if kind == "rcnn" else head)
     if head is not None:
         model.head = head
-    install()
+    if proposal_head is not None:
+        model.rpn.head = proposal_head
     if anchors is not None:
         place_anchors(model, anchors)
+    install()
     if backbone is not None:
         model.backbone = backbone
     if neck is not None:
@@ -125,6 +128,17 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     return model
 
 
+def _anchors(model: nn.Module, recipe: Recipe, head: nn.Module | None) -> nn.Module | None:
+    """What takes the place of the detector's anchor generator: the recipe's anchors, or those of a head."""
+    own = getattr(head, "anchors", None)
+    if own is None:
+        return None if recipe.anchors is None else prepare_anchors(model, recipe.anchors)
+    if recipe.anchors is not None:
+        raise ValueError(f"recipe {recipe.name!r} has anchors, but its head, {type(head).__name__}, makes its own")
+    present = generator_of(model)
+    return own(present).train(present.training)
+
+
 # Which models, what kind their recipes are for, what puts a stage into those of one stage.
 _DETECTORS = (
     (RetinaNet, "dense", prepare_retinanet),
@@ -138,8 +152,8 @@ _SLOTS = {
     "dense": "images, augment, views, look, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
     "ssd": "images, augment, views, look, backbone, stages (one Stage), objective",
     "yolo": "images, augment, views, look, stages (one Stage), objective",
-    "rcnn": "images, augment, views, look, backbone, neck, region, proposals, stages (one Stage, or several as a "
-    "tuple), objective",
+    "rcnn": "images, augment, views, look, backbone, neck, region, proposal_head, proposals, "
+    "stages (one Stage, or several as a tuple), objective",
 }
 
 
@@ -168,6 +182,10 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
         lacking.append("scores of its own for a cls_loss (the region head of a two-stage detector alone has it)")
     if recipe.region is not None and kind != "rcnn":
         lacking.append("region (the region head of a two-stage detector)")
+    if kind != "rcnn" and recipe.proposal_head is not None:
+        lacking.append("proposal_head (a one-stage detector has no proposal network)")
+    if any(stage.limit is not None for stage in stages):
+        lacking.append("limit (the proposal network alone has it)")
     if recipe.head is not None and not isinstance(model, RetinaNet):
         lacking.append("head (RetinaNet alone has it)")
     if lacking:

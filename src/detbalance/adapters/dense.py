@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,6 @@ class DenseLoss(StageLoss):
         stage: the parts.
         cls_loss, box_loss: the detector's own, for empty slots.
         coder: the detector's box coder.
-        anchors_per_place: of each pyramid level.
         softmax: does the head predict a softmax with the background in column 0?
         generator: for the sampler; None is torch's global one.
     """
@@ -44,7 +43,6 @@ class DenseLoss(StageLoss):
         cls_loss: Callable,
         box_loss: Callable,
         coder: Any,
-        anchors_per_place: Sequence[int],
         softmax: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -52,15 +50,14 @@ class DenseLoss(StageLoss):
         super().__init__(stage, cls_loss=cls_loss, box_loss=box_loss, softmax=softmax, names=names, generator=generator)
         self.coder = CornerCoder((10.0,) * 4) if self.learns_variance and isinstance(coder, BoxCoder) else coder
         self.code_weights = getattr(self.coder, "weights", (1.0,) * 4)
-        self._per_place = tuple(anchors_per_place)
         self._level_sizes: list[int] = []
 
     def install(self, model: nn.Module, stage: Stage) -> None:
-        """Become part of the model, and see the sizes of its feature maps."""
+        """Become part of the model, and see how many anchors its levels have."""
         if stage.score_threshold is not None:
             model.score_thresh = stage.score_threshold
         model.treatment = self
-        model.head.register_forward_hook(self.remember_levels)
+        model.head.register_forward_hook(partial(self.remember_levels, model))
         if self.learns_variance:
             layers = regressors(model.head)
             model.box_coder = self.coder
@@ -69,10 +66,10 @@ class DenseLoss(StageLoss):
         if self.suppress is not None:
             attach_suppression(model)
 
-    def remember_levels(self, head: nn.Module, inputs: tuple, output: dict[str, Tensor]) -> None:
-        """A hook: how many anchors each level has."""
+    def remember_levels(self, model: nn.Module, head: nn.Module, inputs: tuple, output: dict[str, Tensor]) -> None:
+        """A hook of the head: how many anchors each level has."""
         sizes = [feature.shape[-2] * feature.shape[-1] for feature in inputs[0]]
-        self._level_sizes = [size * count for size, count in zip(sizes, self._per_place)]
+        self._level_sizes = [s * count for s, count in zip(sizes, model.anchor_generator.num_anchors_per_location())]
 
     def level(self, device: torch.device) -> Tensor:
         """The pyramid level of each anchor of an image, 0 the finest."""

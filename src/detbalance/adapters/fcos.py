@@ -65,7 +65,6 @@ def prepare_fcos(model: FCOS, stage: Stage, generator: torch.Generator | None) -
         cls_loss=focal,
         box_loss=BOX_LOSSES["giou"],
         coder=model.head.box_coder,
-        anchors_per_place=model.anchor_generator.num_anchors_per_location(),
         generator=generator,
     )
 

@@ -1,4 +1,4 @@
-"""Replacing the head of a torchvision detector."""
+"""Replacing the head of a torchvision detector, or that of its proposal network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import nn
 
-__all__ = ["build_head"]
+__all__ = ["build_head", "build_proposal_head"]
 
 
 def build_head(model: nn.Module, head: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -15,9 +15,16 @@ def build_head(model: nn.Module, head: Callable[[nn.Module], nn.Module]) -> nn.M
 
     Raises TypeError if what is built cannot stand in the old one's place.
     """
-    new = head(deepcopy(model.head))
-    if not isinstance(new, nn.Module) or not all(hasattr(new, n) for n in ("classification_head", "regression_head")):
-        raise TypeError(
-            f"{head!r}: expected a module with classification_head and regression_head but got {type(new).__name__}"
-        )
-    return new
+    return _built(model.head, head, ("classification_head", "regression_head"))
+
+
+def build_proposal_head(model: nn.Module, head: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """As `build_head`, for the proposal network of a two-stage detector."""
+    return _built(model.rpn.head, head, ("cls_logits", "bbox_pred"))
+
+
+def _built(old: nn.Module, head: Callable[[nn.Module], nn.Module], parts: tuple[str, str]) -> nn.Module:
+    new = head(deepcopy(old))
+    if not isinstance(new, nn.Module) or not all(hasattr(new, name) for name in parts):
+        raise TypeError(f"{head!r}: expected a module with {' and '.join(parts)} but got {type(new).__name__}")
+    return new.train(old.training)

@@ -44,6 +44,7 @@ def prepare_rcnn(
         heads = CascadeRoIHeads.of_stages(old, stages, generator)
 
     def install() -> None:
+        rpn.head, rpn.anchor_generator = model.rpn.head, model.rpn.anchor_generator  # a recipe may have replaced them
         if proposals.prior is not None:
             set_prior(rpn.head.cls_logits.bias, proposals.prior, softmax=False)
         for head, stage in zip((heads, *getattr(heads, "later", ())), stages):
@@ -52,6 +53,8 @@ def prepare_rcnn(
                     set_prior(classifier.bias, stage.prior, softmax=head.treatment.softmax)
         if proposals.score_threshold is not None:
             rpn.score_thresh = proposals.score_threshold
+        if proposals.limit is not None:
+            rpn._post_nms_top_n = {mode: min(n, proposals.limit) for mode, n in rpn._post_nms_top_n.items()}
         if stages[-1].score_threshold is not None:
             heads.score_thresh = stages[-1].score_threshold
         model.rpn, model.roi_heads = rpn, heads

@@ -27,7 +27,6 @@ def prepare_retinanet(model: RetinaNet, stage: Stage, generator: torch.Generator
         cls_loss=focal,
         box_loss=BOX_LOSSES[head._loss_type],
         coder=head.box_coder,
-        anchors_per_place=model.anchor_generator.num_anchors_per_location(),
         generator=generator,
     )
 
@@ -48,4 +47,6 @@ def _compute_loss(model, targets: list, head_outputs: dict[str, Tensor], anchors
     if isinstance(model.head, HierarchicalShot):
         return hierarchical_losses(model.treatment, model.head, targets, head_outputs, anchors, match)
     head = model.head if hasattr(model.head, "supervise") else None
-    return model.treatment.losses(targets, head_outputs, anchors, match, head)
+    losses = model.treatment.losses(targets, head_outputs, anchors, match, head)
+    learn = getattr(model.anchor_generator, "losses", None)
+    return losses if learn is None else losses | learn(targets)

@@ -50,7 +50,10 @@ class BalancedRPN(RegionProposalNetwork):
         self._targets = targets
         boxes, _ = super().forward(images, features, targets)
         del self._sizes, self._targets
-        return boxes, self.__dict__.pop("_losses")
+        losses, learn = self.__dict__.pop("_losses"), getattr(self.anchor_generator, "losses", None)
+        if learn is not None:
+            losses |= {f"loss_{name}": value for name, value in learn(targets).items()}
+        return boxes, losses
 
     def assign_targets_to_anchors(self, anchors, targets):
         """Keeps what the losses need; torchvision only carries the labels on."""

@@ -39,7 +39,6 @@ def prepare_ssd(model: SSD, stage: Stage, generator: torch.Generator | None) -> 
         cls_loss=cross_entropy,
         box_loss=smooth_l1,
         coder=model.box_coder,
-        anchors_per_place=model.anchor_generator.num_anchors_per_location(),
         softmax=True,
         generator=generator,
     )

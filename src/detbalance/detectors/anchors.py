@@ -9,7 +9,7 @@ from torchvision.models.detection.ssd import SSD
 
 from ..anchor_settings import AnchorSettings
 
-__all__ = ["place_anchors", "prepare_anchors", "set_anchors"]
+__all__ = ["generator_of", "place_anchors", "prepare_anchors", "set_anchors"]
 
 
 def set_anchors(model: nn.Module, settings: AnchorSettings) -> None:
@@ -31,7 +31,7 @@ def prepare_anchors(model: nn.Module, settings: AnchorSettings) -> nn.Module:
     wanted = {"retinanet": RetinaNet, "ssd": SSD}.get(settings.detector, FasterRCNN)
     if not isinstance(model, wanted):
         raise ValueError(f"these anchors are for {settings.detector}, and the detector is a {type(model).__name__}")
-    old = _owner(model).anchor_generator
+    old = generator_of(model)
     if settings.detector == "ssd":
         ratios, scales = [list(level) for level in settings.ratios], list(settings.scales)
         new = DefaultBoxGenerator(ratios, scales=scales, steps=old.steps, clip=old.clip)
@@ -48,5 +48,10 @@ def place_anchors(model: nn.Module, generator: nn.Module) -> None:
     _owner(model).anchor_generator = generator
 
 
+def generator_of(model: nn.Module) -> nn.Module:
+    """The detector's anchor generator."""
+    return _owner(model).anchor_generator
+
+
 def _owner(model: nn.Module) -> nn.Module:
-    return model.rpn if isinstance(model, FasterRCNN) else model
+    return getattr(model, "rpn", model)

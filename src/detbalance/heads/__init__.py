@@ -2,17 +2,28 @@
 
 A head that learns something of its own adds to the predictions of training, and has a method `supervise(predictions,
 matched, labels, norm) -> (matched, losses)`: which candidates the losses of classes and boxes see, and its own losses.
+
+A head with anchors of its own has a method `anchors(generator)`, which gives what takes the place of the detector's
+anchor generator: a module, called as torchvision's after the head with (images, features), that gives the anchors of
+each image in the order of the predictions. If it has a method `losses(targets)`, the detector learns these as well.
 """
 
+from ._guidance import Guidance
 from .class_adaptive_threshold import ClassAdaptiveThreshold
+from .guided_anchoring import GuidedAnchoring, GuidedProposals
 from .hierarchical_shot import HierarchicalShot
+from .meta_anchor import MetaAnchor
 from .objectness_branch import ObjectnessBranch
 from .objectness_module import ObjectnessModule
 from .residual_objectness import ResidualObjectness
 
 __all__ = [
     "ClassAdaptiveThreshold",
+    "Guidance",
+    "GuidedAnchoring",
+    "GuidedProposals",
     "HierarchicalShot",
+    "MetaAnchor",
     "ObjectnessBranch",
     "ObjectnessModule",
     "ResidualObjectness",

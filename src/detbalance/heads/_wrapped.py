@@ -36,9 +36,9 @@ class WrappedHead(nn.Module):
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor]]:
         """Which candidates the losses of classes and boxes see (others become IGNORED), and losses of the head's own.
 
-        `norm` is the weight of each image's rows: one over its positives and over the images.
+        `norm` is the weight of each image's rows: one over its positives and over the images. As it stands: all, none.
         """
-        raise NotImplementedError
+        return matched, {}
 
 
 def flatten(maps: Float[Tensor, "B AK H W"], columns: int) -> Float[Tensor, "B N K"]:

@@ -1,15 +1,25 @@
-"""Which candidate shows which object."""
+"""Which candidate shows which object, and where candidates are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ..assigners import ATSSAssigner, MaxIoUAssigner, PAAAssigner, SimOTAAssigner, TaskAlignedAssigner
+from ..heads import GuidedAnchoring, GuidedProposals, MetaAnchor
 from ..losses import CrossEntropyLoss, FocalLoss, FreeAnchorLoss, GIoULoss, QualityFocalLoss, SoftLabelLoss
 from ..recipe import Recipe, Stage
 from ._shared import check_kind, not_yolo
 
-__all__ = ["atss", "free_anchor", "paa", "sim_ota", "soft_labels", "task_aligned"]
+__all__ = [
+    "atss",
+    "free_anchor",
+    "guided_anchoring",
+    "meta_anchor",
+    "paa",
+    "sim_ota",
+    "soft_labels",
+    "task_aligned",
+]
 
 
 def atss(kind: str) -> Recipe:
@@ -51,6 +61,30 @@ def soft_labels(kind: str) -> Recipe:
     loss = SoftLabelLoss(threshold=0.5, width=0.2, base=base)
     assign = MaxIoUAssigner(positive=0.4, negative=0.4, low_quality=kind != "rcnn")
     return Recipe(name="soft_labels", stages=Stage(assign=assign, cls_loss=loss))
+
+
+def guided_anchoring(kind: str) -> Recipe:
+    """Anchors where the network sees objects, of the shape that it sees: RetinaNet's, or those of the proposal network.
+
+    As the authors have it, RetinaNet ignores no anchor, and the region head gets 300 proposals, trains on those of an
+    IoU of 0.6 and has a finer box code. How many it draws is left to the detector.
+    """
+    if check_kind(kind) == "rcnn":
+        stages = Stage(
+            assign=MaxIoUAssigner(positive=0.6, negative=0.6, low_quality=False), code_weights=(20.0, 20.0, 10.0, 10.0)
+        )
+        return Recipe(name="guided_anchoring", proposal_head=GuidedProposals, proposals=Stage(limit=300), stages=stages)
+    if kind != "dense":
+        raise ValueError("recipe 'guided_anchoring' is for RetinaNet ('dense') and for two-stage detectors ('rcnn')")
+    stages = Stage(assign=MaxIoUAssigner(positive=0.5, negative=0.5))
+    return Recipe(name="guided_anchoring", head=GuidedAnchoring, stages=stages)
+
+
+def meta_anchor(kind: str) -> Recipe:
+    """MetaAnchor: the last layers of RetinaNet made from the shape of the anchor that they are for."""
+    if check_kind(kind) != "dense":
+        raise ValueError("recipe 'meta_anchor' is for RetinaNet's head: it needs a one-stage detector of kind 'dense'")
+    return Recipe(name="meta_anchor", head=MetaAnchor)
 
 
 def _assigned(
