@@ -77,16 +77,17 @@ class SoftLabelLoss:
 
     def __call__(self, logits: Float[Tensor, "S C"], target: Float[Tensor, "S C"], groups: Tensor | None = None):
         target = widen(target)
-        sure = (target > 0).to(target.dtype)
+        share = 1 - target[:, 0] if self.softmax else target.sum(1)
         nothing = torch.zeros_like(target)
         if self.softmax:
-            share = 1 - target[:, 0]
-            sure[:, 0] = share == 0
             nothing[:, 0] = 1.0
-        else:
-            share = target.sum(1)
-        there, absent = self.base(logits, sure), self.base(logits, nothing)
-        if there.dim() == 0:
+        value = self.base(logits, nothing)
+        if value.dim() == 0:
             raise ValueError(f"{self.base!r} ranks a set: it gives no loss to a row that could be softened")
-        share = share[:, None] if there.dim() == 2 else share
-        return share * there + (1 - share) * absent
+        # Few rows show an object; the others are done.
+        rows = (share > 0).nonzero().squeeze(1)
+        sure, part = (target[rows] > 0).to(target.dtype), share[rows].to(value.dtype)
+        if self.softmax:
+            sure[:, 0] = 0.0
+        part = part[:, None] if value.dim() == 2 else part
+        return value.index_copy(0, rows, part * self.base(logits[rows], sure) + (1 - part) * value[rows])
