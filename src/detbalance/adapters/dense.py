@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou
 
+from ..common import widen
 from ..recipe import Stage
 from ..tables import highest_iou
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 from ..valid_ranges import without_invalid
 from .remembered import remembered
-from .stage import StageLoss, best_iou, check_matched, labels_of, mean_over_ranks, truth_of
+from .stage import StageLoss, best_iou, check_matched, in_float32, labels_of, mean_over_ranks, truth_of
 from .suppression import attach_suppression
 from .variance import CornerCoder, VarianceMaps, regressors
 
@@ -111,17 +112,15 @@ class DenseLoss(StageLoss):
         `head` is a head of a recipe (see `heads`) that learns something of its own besides.
         """
         level = self.level(anchors[0].device)
-        matched, iou = [], []
-        for i, (boxes, target) in enumerate(zip(anchors, targets)):
-            rows, best = self.match(outputs, boxes, target, i, level, match)
-            matched.append(without_invalid(rows, boxes, target))
-            iou.append(best)
         own: dict[str, Tensor] = {}
-        if head is not None:
-            labels = torch.stack([labels_of(m, t["labels"]) for m, t in zip(matched, targets)])
-            positives = torch.stack([(m >= 0).sum() for m in matched])
-            screened, own = head.supervise(outputs, torch.stack(matched), labels, self.average(positives))
-            matched = list(screened)
+        moves = "first_regression" in outputs
+        if moves:
+            anchors, own = self._first_step(outputs, anchors, targets, level, match, head)
+        matched, iou = self._match_all(outputs, anchors, targets, level, match)
+        if moves:
+            matched = list(head.screen(outputs, torch.stack(matched)))
+        elif head is not None:
+            matched, own = self._supervise(head, outputs, targets, matched)
         matched = self.sampled(outputs, anchors, targets, matched, iou, level)
         return {**self.take(outputs, anchors, targets, torch.stack(matched), torch.stack(iou), level), **own}
 
@@ -136,6 +135,38 @@ class DenseLoss(StageLoss):
         ]
         chosen = self.choose_all(candidates)
         return [torch.full_like(m, IGNORED).scatter_(0, c, m[c]) for m, c in zip(matched, chosen)]
+
+    def _match_all(self, outputs, anchors, targets, level: Tensor, match) -> tuple[list[Tensor], list[Tensor]]:
+        """What each anchor of each image shows, and its best IoU."""
+        matched, iou = [], []
+        for i, (boxes, target) in enumerate(zip(anchors, targets)):
+            rows, best = self.match(outputs, boxes, target, i, level, match)
+            matched.append(without_invalid(rows, boxes, target))
+            iou.append(best)
+        return matched, iou
+
+    def _supervise(self, head: nn.Module, outputs, targets, matched: list[Tensor]) -> tuple[list[Tensor], dict]:
+        """What a head leaves to train, and its own losses."""
+        labels = torch.stack([labels_of(m, t["labels"]) for m, t in zip(matched, targets)])
+        positives = torch.stack([(m >= 0).sum() for m in matched])
+        screened, own = head.supervise(outputs, torch.stack(matched), labels, self.average(positives))
+        return list(screened), own
+
+    def _first_step(self, outputs, anchors, targets, level: Tensor, match, head: nn.Module) -> tuple[list, dict]:
+        """The anchors as a head moves them first, and the losses of that step."""
+        first = {**outputs, "bbox_regression": outputs["first_regression"]}
+        matched, iou = self._match_all(first, anchors, targets, level, match)
+        _, own = self._supervise(head, outputs, targets, matched)
+        rows = torch.stack(matched)
+        positives = torch.where(rows >= 0, rows, IGNORED)
+        with torch.autocast(level.device.type, enabled=False):
+            table = self.table(first, anchors, targets, positives, torch.stack(iou), level, iou[0].new_ones(()))
+            found = in_float32(table)
+            loss = self.box_rows(found, torch.arange(len(found.image), device=level.device))
+            weight = self.average((rows >= 0).sum(1))[found.image]
+            own["anchor_regression"] = (loss * weight).sum() * self.box_weight
+            moved = [self.decode(code, boxes) for code, boxes in zip(widen(head.moved(outputs)), anchors)]
+        return moved, own
 
     def take(self, outputs, anchors, targets, matched: Tensor, iou: Tensor, level: Tensor) -> dict[str, Tensor]:
         """The losses of all anchors that are not ignored."""

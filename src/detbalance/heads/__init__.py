@@ -2,6 +2,8 @@
 
 A head that learns something of its own adds to the predictions of training, and has a method `supervise(predictions,
 matched, labels, norm) -> (matched, losses)`: which candidates the losses of classes and boxes see, and its own losses.
+One that moves the anchors first adds `first_regression`, and has `moved(predictions)`, the code that they are moved by,
+and `screen(predictions, matched)`, which of the moved ones train: the other losses are taken of these.
 
 A head with anchors of its own has a method `anchors(generator)`, which gives what takes the place of the detector's
 anchor generator: a module, called as torchvision's after the head with (images, features), that gives the anchors of
@@ -9,6 +11,7 @@ each image in the order of the predictions. If it has a method `losses(targets)`
 """
 
 from ._guidance import Guidance
+from .cascaded_refinement import CascadedRefinement
 from .class_adaptive_threshold import ClassAdaptiveThreshold
 from .guided_anchoring import GuidedAnchoring, GuidedProposals
 from .hierarchical_shot import HierarchicalShot
@@ -18,6 +21,7 @@ from .objectness_module import ObjectnessModule
 from .residual_objectness import ResidualObjectness
 
 __all__ = [
+    "CascadedRefinement",
     "ClassAdaptiveThreshold",
     "Guidance",
     "GuidedAnchoring",

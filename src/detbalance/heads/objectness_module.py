@@ -25,8 +25,7 @@ class ObjectnessModule(WrappedHead):
     many negatives of the highest loss, a loss named `objectness`. A negative with an objectness of `threshold` (0.01,
     as RefineDet's filter) or less is hidden from the class loss; in evaluation such an anchor scores 0. With
     `guide=True` the features F become F + F sigmoid(max over the anchors of the objectness logits) before the towers of
-    classes and boxes. The threshold and the place of the guide inside the paper's refinement module, which also moves
-    the anchors, are not given by the review: here the anchors stay, as RetinaNet's towers take no offsets.
+    classes and boxes. Here the anchors stay; `CascadedRefinement` also moves them, as the paper does.
 
     Args:
         head: RetinaNet's, or one like it (`classification_head`, `regression_head`).
@@ -93,8 +92,12 @@ class ObjectnessModule(WrappedHead):
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor]]:
         """The objectness loss; easy background is hidden from the class loss."""
         loss = self.weight * binary_loss(outputs["objectness"], matched, norm, self.ratio)
+        return self.screen(outputs, matched), {"objectness": loss}
+
+    def screen(self, outputs: dict[str, Tensor], matched: Int[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+        """`matched` with the easy background ignored."""
         easy = (matched == BACKGROUND) & self._easy(outputs["objectness"]).squeeze(-1)
-        return torch.where(easy, IGNORED, matched), {"objectness": loss}
+        return torch.where(easy, IGNORED, matched)
 
     def _easy(self, objectness: Tensor) -> Tensor:
         return objectness.detach().float().sigmoid() <= self.threshold

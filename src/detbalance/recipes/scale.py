@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..assigners import NWDAssigner
 from ..backbones import EFIP, MSCF, Trident
+from ..heads import CascadedRefinement
 from ..looks import AtScales, InSlices
 from ..losses import NWDLoss
 from ..necks import (
@@ -31,9 +32,10 @@ from ..region_heads import (
     ScaleDependentPooling,
     SoftRoISelection,
 )
+from ..samplers import HardNegativeSampler
 from ..views import SNIP, SNIPER, Sliced
 from ..weights import SizeBalancedWeights
-from ._shared import balanced_fpn_part, check_kind, two_stages
+from ._shared import balanced_fpn_part, check_kind, mined, two_stages
 
 __all__ = [
     "adaptive_pooling",
@@ -43,6 +45,7 @@ __all__ = [
     "bifpn",
     "consistent_supervision",
     "dynamic_head",
+    "efgr",
     "efip",
     "feature_hierarchy",
     "mlfpn",
@@ -198,6 +201,15 @@ def efip(kind: str) -> Recipe:
 def mscf(kind: str) -> Recipe:
     """The finest level sees context of three widths in the small image, and hands it on to the coarser ones."""
     return _enriched("mscf", kind, MSCF())
+
+
+def efgr(kind: str) -> Recipe:
+    """EFGRNet: the features of `mscf`, and two steps on each level: the first filters and moves the anchors and tells
+    the second where to look. Needs RetinaNet's head."""
+    if check_kind(kind) != "dense":
+        raise ValueError("recipe 'efgr' adds to RetinaNet's head: it needs a one-stage detector of kind 'dense'")
+    stages = mined(HardNegativeSampler(), kind)
+    return Recipe(name="efgr", backbone=MSCF(), head=CascadedRefinement, stages=stages)
 
 
 def _enriched(name: str, kind: str, backbone: Callable) -> Recipe:
