@@ -160,8 +160,9 @@ def test_models_that_are_no_detector():
 
 def test_a_failed_attach_leaves_the_model_as_it_was():
     model = detector("rcnn")
+    stage = Stage(cls_loss=CrossEntropyLoss(softmax=True), prior=0.3)
     with pytest.raises(ValueError, match="softmax"):
-        attach(model, Recipe(name="x", neck=BalancedFPN, stages=Stage(cls_loss=FocalLoss(), prior=0.3)))
+        attach(model, Recipe(name="x", neck=BalancedFPN, proposals=stage))
     assert type(model.roi_heads).__name__ == "RoIHeads"
     assert type(model.backbone.fpn).__name__ == "FeaturePyramidNetwork"
     same = detector("rcnn").state_dict()
