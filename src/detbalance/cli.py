@@ -617,7 +617,9 @@ def _story(
     if recipes is None:
         recipes = _prescribed(found, settings)
         console.print(f"comparing: {', '.join(recipes)}")
-    _compare(data, recipes, seeds, settings, folder, page, diagnosis=found, probe=50, **options)
+    # Of a short training, too, there are twenty records to draw a curve from.
+    every = min(50, max(1, len(data) * settings.epochs // settings.batch_size // 20))
+    _compare(data, recipes, seeds, settings, folder, page, diagnosis=found, probe=every, **options)
 
 
 def _prescribed(found: Any, settings: Settings) -> list[str]:

@@ -60,6 +60,13 @@ def test_a_recipe_against_two_imbalances_stands_once():
     assert set(libra[0].addresses) == {Imbalance.FOREGROUND_BACKGROUND, Imbalance.FEATURE_LEVEL}
 
 
+def test_a_problem_measured_twice_is_named_once():
+    found = [finding("positive_ious", Severity.STRONG), finding("degraded", Severity.STRONG)]
+    twice = next(r for r in prescribe(found).remedies if r.recipe == "isr_p")
+    assert twice.addresses == (Imbalance.IOU_DISTRIBUTION,)
+    assert twice.reason.count(".") == 2
+
+
 def test_what_the_detector_has_comes_last_and_is_not_compared():
     found = [finding("foreground", Severity.EXTREME), finding("positive_ious", Severity.STRONG)]
     told = prescribe(found, kind="dense")

@@ -43,6 +43,8 @@ def test_equal_shares_are_balanced_and_one_with_all_is_the_worst():
         assert one[key].value == pytest.approx(1)
     assert [row[0] for row in one["driven_classes"].tables[0].rows] == ["cat", "dog"]
     assert one["driven_classes"].affected == ("dog",)
+    said = "Among the IoUs from 0.5 on, 100 % of the head's gradient came from IoU 0.5 to 0.6, 0 % from IoU 0.6 to 0.7."
+    assert one["driven_ious"].summary == said
     assert even["driven_levels"].value == pytest.approx(0)
     assert probed.driven({}) == []
 

@@ -179,3 +179,24 @@ def test_what_drove_the_runs_stands_beside_each_other(results):
     assert "It is not." not in section
     assert section.count("<td>-</td>") == 1  # libra was not probed
     assert 'id="drove"' not in report.comparison_page({**results, "recipes": {}})
+
+
+def test_remedies_that_were_tried_bear_their_verdict(results, diagnosis):
+    page = text_of(report.comparison_page(results, diagnosis))
+    told = page[page.index("What to try Most promising") :]
+    tried = verdict("pisa", results["recipes"]["pisa"]["metrics"]["AP"])
+    assert f"Tried here. {tried.sentence} {tried.label}" in told
+    assert told.count("Tried here.") == 1  # focal was not
+    assert "baseline,pisa" not in told
+    alone = text_of(report.diagnosis_page(diagnosis))
+    assert "Tried here." not in alone
+    assert "baseline,pisa" in alone
+
+
+def test_the_page_says_whose_candidates_were_counted(results, diagnosis):
+    assert "usual anchors" not in report.comparison_page(results, diagnosis)
+    diagnosis.settings = {"anchors": "RetinaNet", "training_size": (800, 1333)}
+    said = (
+        "Candidates are counted under RetinaNet's usual anchors at 800 × 1333 pixels, whatever the runs below train at."
+    )
+    assert said in text_of(report.comparison_page(results, diagnosis)).replace("&#39;", "'")

@@ -30,10 +30,11 @@ def foreground(labelled: Labelled, sampler: Resampler, *, desired: float = 1.0) 
     images, name = max(int((counts.sum(1) > 0).sum()), 1), whole.preset.name
     strides = whole.preset.strides
     if positive:
+        without = int((whole.positives == 0).sum())
         summary = (
             f"Under {name}'s anchors {count(negative / images)} candidates of an image show background and "
-            f"{positive / images:,.0f} an object: {times(negative / positive)} to 1. "
-            f"{count(int((whole.positives == 0).sum()), 'image has', 'images have')} no positive at all."
+            f"{positive / images:,.0f} an object: {times(negative / positive)} to 1."
+            + (f" {count(without, 'image has', 'images have')} no positive at all." if without else "")
         )
     else:
         summary = f"No anchor of {name} is positive in any image."

@@ -70,7 +70,8 @@ def prescribe(
     )
     for rule in order:
         if (known := chosen.get(rule.recipe)) is not None:
-            more = {"addresses": (*known.addresses, rule.imbalance), "reason": f"{known.reason} {rule.why}"}
+            addresses = tuple(dict.fromkeys((*known.addresses, rule.imbalance)))
+            more = {"addresses": addresses, "reason": f"{known.reason} {rule.why}"}
             chosen[rule.recipe] = replace(known, **more)
             continue
         chosen[rule.recipe] = Remedy(

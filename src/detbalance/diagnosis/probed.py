@@ -56,7 +56,7 @@ def driven(log: Mapping[str, np.ndarray], classes: tuple[str, ...] = ()) -> list
         names = tuple(f"level {i}" for i in range(table.shape[1]))
         found.append(_shared(Imbalance.FEATURE_LEVEL, "driven_levels", "pyramid levels", names, table))
     if "iou" in tables:
-        names = tuple(f"{i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(5, 10))
+        names = tuple(f"IoU {i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(5, 10))
         found.append(
             _shared(Imbalance.IOU_DISTRIBUTION, "driven_ious", "IoUs from 0.5 on", names, tables["iou"][:, 5:])
         )
@@ -114,8 +114,8 @@ def _shared(problem: Imbalance, key: str, what: str, names: tuple[str, ...], tab
         severity=None,
         measure=f"gradient of the {what}: 1 - normalised entropy",
         summary=(
-            f"{names[int(share.argmax())]} sent {percent(share.max())} of the gradient that trained the head, "
-            f"{names[int(share.argmin())]} {percent(share.min())}."
+            f"Among the {what}, {percent(share.max())} of the head's gradient came from {names[int(share.argmax())]}, "
+            f"{percent(share.min())} from {names[int(share.argmin())]}."
         ),
         tables=(Table(f"What drove the head: {what}", (what, *_HEADS), _rows(names, table), "bar"),),
         affected=tuple(name for name, part in zip(names, share) if part < 0.5 / len(names))[:5],

@@ -60,6 +60,8 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
     remedies = [n for n in names if n != baseline]
     paint = {name: "var(--baseline)" if name == baseline else colour(remedies.index(name)) for name in names}
     verdicts = [verdict(name, _metric(recipes[name], "AP")) for name in remedies]
+    if measured is not None:
+        measured["tried"] = {v.recipe: v for v in verdicts}
     charts = comparison_charts(names, recipes, baseline, paint)
     return render(
         "comparison.html.j2",

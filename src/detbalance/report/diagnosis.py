@@ -71,6 +71,8 @@ def context_of(diagnosis: Any) -> dict[str, Any]:
         ),
         "problems": problems,
         "remedies": remedies,
+        "tried": {},
+        "usual": _usual(getattr(diagnosis, "settings", None) or {}),
         "untreated": [(u.imbalance.value, u.text) for u in prescription.untreated] if prescription else [],
         "command": prescription.command if prescription and len(remedies) > 1 else "",
         "dirt": sorted(getattr(diagnosis, "problems", ()), key=lambda p: (p.action == "noted", -p.count)),
@@ -83,6 +85,17 @@ def _facts(dataset: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         (w, " × ".join(number(v) for v in value) if isinstance(value, (list, tuple)) else value) for w, value in facts
     ]
+
+
+def _usual(settings: dict[str, Any]) -> str:
+    """Which candidates were counted, for a page of runs that have their own."""
+    anchors, size = settings.get("anchors"), settings.get("training_size")
+    if not anchors or not size:
+        return ""
+    sides = " × ".join(str(side) for side in size)
+    return (
+        f"Candidates are counted under {anchors}'s usual anchors at {sides} pixels, whatever the runs below train at."
+    )
 
 
 def _lead(problems: Sequence[dict]) -> str:
