@@ -10,11 +10,12 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, deform_conv2d
 
-from detbalance import Recipe, attach, recipes
+from detbalance import Recipe, Stage, attach, recipes
 from detbalance.adapters.stage import StageLoss
 from detbalance.detectors import build
 from detbalance.heads import CascadedRefinement
 from detbalance.heads.cascaded_refinement import composed
+from detbalance.losses import KLLoss
 
 CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 SIZE = (64, 96)
@@ -234,6 +235,13 @@ def test_other_detectors_have_no_such_head(detector):
     model = build(detector, classes=3, image_size=SIZE)
     with pytest.raises(ValueError, match=r"head \(RetinaNet alone has it\)"):
         attach(model, Recipe(name="x", head=CascadedRefinement))
+
+
+def test_a_code_of_corners_is_refused():
+    model = build("retinanet", classes=3, image_size=SIZE)
+    with pytest.raises(ValueError, match="this head moves anchors by their centres"):
+        attach(model, Recipe(name="x", head=CascadedRefinement, stages=Stage(box_loss=KLLoss())))
+    assert not hasattr(model, "recipe")
 
 
 def test_settings_and_kinds():

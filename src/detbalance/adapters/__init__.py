@@ -95,6 +95,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     proposal_head = None if recipe.proposal_head is None else build_proposal_head(model, recipe.proposal_head)
     if kind != "rcnn" and getattr(recipe.stages.sample, "needs_objectness", False) and not hasattr(head, "objectness"):
         raise ValueError(f"{recipe.stages.sample!r} needs a head with an objectness, such as heads.ObjectnessBranch")
+    if hasattr(head, "moved") and hasattr(recipe.stages.box_loss, "needs_log_variance"):
+        raise ValueError(f"{recipe.stages.box_loss!r} learns corners, and this head moves anchors by their centres")
     if kind in ("dense", "ssd") and hasattr(recipe.stages.box_loss, "needs_log_variance"):
         if isinstance(head, HierarchicalShot):
             raise ValueError(f"{recipe.stages.box_loss!r} learns variances, which the hierarchical shot head has not")
