@@ -145,6 +145,7 @@ def test_positives_before_and_after_regression(detector):
     np.testing.assert_allclose(record["iou_after"], after, rtol=1e-4, atol=1e-5)
     assert record["probe.positives"] == len(rows)
     assert record["probe.lost"] == pytest.approx(sum(a < 0.5 for a in after) / len(rows))
+    assert record["probe.degraded"] == pytest.approx(sum(a < b for a, b in zip(after, before)) / len(rows))
     for error, i in zip(record["box_error"], rows):
         p, t = predicted[i], truth[i]
         wide, high = t[2] - t[0], t[3] - t[1]
@@ -155,9 +156,17 @@ def test_positives_before_and_after_regression(detector):
             5 * np.log((p[3] - p[1]) / high),
         ]
         np.testing.assert_allclose(error, expected, rtol=1e-3, atol=1e-3)
-    outlier = np.abs(record["box_error"]).max(1) >= 1
-    owned = record["box_gradient"][outlier].sum() / record["box_gradient"].sum()
-    assert record["probe.outlier_gradient"] == pytest.approx(owned, rel=1e-5)
+    box, weights = seen[0][3][last.names[1]]
+    gradient = [
+        float(torch.autograd.grad(box[at] * weights[at], samples.deltas, retain_graph=True)[0].norm())
+        for at in range(len(rows))
+    ]
+    np.testing.assert_allclose(record["box_gradient"], gradient, rtol=1e-4)
+    outlier = [max(abs(e) for e in error) >= 1 for error in record["box_error"].tolist()]
+    assert 0 < sum(outlier)
+    assert record["probe.outliers"] == pytest.approx(sum(outlier) / len(rows))
+    owned = sum(g for g, out in zip(gradient, outlier) if out) / sum(gradient)
+    assert record["probe.outlier_gradient"] == pytest.approx(owned, rel=1e-4)
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "fcos", "ssd", "yolov2", "faster_rcnn", "cascade_rcnn"])
