@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed-test
-	@for script in steps pisa anchors boxes necks assigners ranking generators; do echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in steps pisa anchors boxes necks assigners ranking generators large_images; do echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py || exit 1; done
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setting up $(VENV): torch and what goes with it, about a minute or two"

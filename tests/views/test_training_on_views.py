@@ -2,6 +2,7 @@
 and detection looks as the recipe says."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_workers_make_no_difference_and_turns_do(views, data):
     images = DetectionImages(data, image_size=SIZE, transforms=flips(), seed=3)
     images.views = views.fit(data, SIZE)
     images.epoch = 2
+    images = pickle.loads(pickle.dumps(images))  # as it is sent to other processes
     items = [(i, nth) for i in range(3) for nth in range(3)]
     loaded = DataLoader(images, batch_sampler=[items[:4], items[4:]], collate_fn=collate, num_workers=2)
     made = [pair for pictures, targets in loaded for pair in zip(pictures, targets)]

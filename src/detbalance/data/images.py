@@ -208,7 +208,10 @@ def load_image(annotations: Annotations, i: int, *, fit: tuple[int, int] | None 
                 )
             if fit is not None:
                 image.draft("RGB", (2 * fit[1], 2 * fit[0]))
-            return image.convert("RGB")
+            if image.mode != "RGB":
+                return image.convert("RGB")
+            image.load()  # `convert` would copy it: a large image need not be in memory twice
+            return image
     except FileNotFoundError:
         raise DataError(f"{where}: no such file: {path}") from None
     except DataError:
