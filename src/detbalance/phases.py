@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .class_tree import Nodes
 from .recipe import Phase, Recipe
 
 __all__ = ["Phases", "classifiers"]
@@ -34,6 +35,9 @@ class Phases:
         self.starts = _starts([phase.share for phase in self.phases], epochs)
         self.ends = [*self.starts[1:], epochs]
         self.model = model
+        for phase in self.phases:
+            for part in _nodes(model) if phase.trains == "nodes" else ():
+                part.requires_grad_(True)
         self._free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._parts = [_part(model, phase.trains) for phase in self.phases]
         # The weights before the first step are a function of the seed: a resumed run finds them again.
@@ -61,8 +65,12 @@ class Phases:
         """Make the network what the epoch's phase needs. Where the phase `begins` with it (and is not resumed in the
         midst of it), restart what it restarts."""
         number = self.at(epoch)
-        part = self._parts[number]
-        if begins and number and self.starts[number] == epoch:
+        part, first = self._parts[number], self.starts[number] == epoch
+        if begins:
+            for module in self.model.modules():
+                if hasattr(module, "enter_phase"):  # methods that change with the phases
+                    module.enter_phase(number, first)
+        if begins and number and first:
             optimizer.state.clear()  # moments of another problem
             with torch.no_grad():
                 for name, value in _state(part).items():
@@ -109,10 +117,20 @@ def _part(model: nn.Module, trains: str) -> list[nn.Module]:
         return [model]
     if trains == "classifier":
         return classifiers(model)
+    if trains == "nodes":
+        return _nodes(model)
     backbone = getattr(model, "backbone", None)
     if backbone is None:
         raise ValueError(f"{type(model).__name__} has no `backbone` that a phase could leave as it is")
     return [child for child in model.children() if child is not backbone]
+
+
+def _nodes(model: nn.Module) -> list[nn.Module]:
+    """The models of the nodes of a hierarchy of classes."""
+    found = [module for module in model.modules() if isinstance(module, Nodes)]
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no nodes that a phase could train; heads.ClassHierarchy has")
+    return found
 
 
 def _state(part: Sequence[nn.Module]) -> dict[str, Tensor]:

@@ -84,15 +84,16 @@ class Phase:
     images: Callable | None = None
     """annotations -> drawing weight of each image (image_sampling); None: the recipe's own"""
     trains: str = "all"
-    """"all", "heads" (all but the backbone and its pyramid) or "classifier" (its last layer)"""
+    """"all", "heads" (all but the backbone and its pyramid), "classifier" (its last layer) or "nodes" (the models of a
+    hierarchy of classes)"""
     restart: bool = False
     """start the part that trains from its first weights anew"""
     learning_rate: float = 1.0
     """factor on the learning rate"""
 
     def __post_init__(self) -> None:
-        if self.trains not in ("all", "heads", "classifier"):
-            raise ValueError(f"expected trains 'all', 'heads' or 'classifier' but got {self.trains!r}")
+        if self.trains not in ("all", "heads", "classifier", "nodes"):
+            raise ValueError(f"expected trains 'all', 'heads', 'classifier' or 'nodes' but got {self.trains!r}")
         for name in ("share", "learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"expected {name} above 0 but got {getattr(self, name)}")

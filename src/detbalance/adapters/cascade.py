@@ -123,7 +123,7 @@ def _products(stage: Stage, given: dict) -> dict[str, float]:
 def _another(head: RoIHeads) -> RoIHeads:
     """A box head with the same architecture and weights."""
     new = subclassed(head, RoIHeads)
-    new.box_head, new.box_predictor = deepcopy(head.box_head), deepcopy(head.box_predictor)
+    new.box_head, new.box_predictor = deepcopy((head.box_head, head.box_predictor))  # they may know one another
     if not isinstance(head.box_roi_pool, MultiScaleRoIAlign) or any(True for _ in head.box_roi_pool.children()):
         new.box_roi_pool = deepcopy(head.box_roi_pool)  # it may learn
     for name in _NOT_THE_BOXES:

@@ -11,7 +11,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from ..types import RegionParts
 from .two_stage import subclassed
 
-__all__ = ["classifiers_of", "show_model", "supervisors_of", "with_region"]
+__all__ = ["classifiers_of", "screens_of", "show_model", "supervisors_of", "with_region"]
 
 
 def with_region(
@@ -42,12 +42,21 @@ def show_model(model: nn.Module) -> None:
 
 def supervisors_of(heads: RoIHeads) -> list[nn.Module]:
     """The parts of one region head that learn something of their own."""
-    return [p for part in (heads.box_roi_pool, heads.box_head, heads.box_predictor) for p in _with(part, "supervise")]
+    return _of_boxes(heads, "supervise")
+
+
+def screens_of(heads: RoIHeads) -> list[nn.Module]:
+    """The parts of one region head that say what the losses see of its predictions."""
+    return _of_boxes(heads, "screen")
 
 
 def classifiers_of(predictor: nn.Module) -> list[nn.Linear]:
     """The layers of a box predictor that tell classes apart."""
     return [layer for name, layer in predictor.named_modules() if name.rpartition(".")[2] == "cls_score"]
+
+
+def _of_boxes(heads: RoIHeads, method: str) -> list[nn.Module]:
+    return [p for part in (heads.box_roi_pool, heads.box_head, heads.box_predictor) for p in _with(part, method)]
 
 
 def _with(module: nn.Module, method: str) -> list[nn.Module]:

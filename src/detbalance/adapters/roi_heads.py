@@ -19,7 +19,7 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, RegionStep, Samples
 from ..valid_ranges import without_invalid_regions
-from .region import supervisors_of
+from .region import screens_of, supervisors_of
 from .remembered import remembered
 from .stage import StageLoss, best_iou, check_matched, labels_of, truth_of
 from .two_stage import norm, smooth_l1, subclassed
@@ -93,6 +93,8 @@ class BalancedRoIHeads(RoIHeads):
         added = torch.cat(chosen.pop("added"))
         del losses["loss_classifier"], losses["loss_box_reg"]
         samples = self._table(*predictions[-1], **chosen)
+        for part in screens_of(self):
+            samples = part.screen(samples)
         supervisors = supervisors_of(self)
         if supervisors:
             seen = predictions[-1][2]
@@ -129,13 +131,14 @@ class BalancedRoIHeads(RoIHeads):
         suppress, softmax = self.treatment.suppress, self.treatment.softmax
         if suppress is None and softmax:
             return super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        learnt = None if suppress is None else self.log_variance
         suppress = _by_class if suppress is None else suppress
         count = [len(p) for p in proposals]
         boxes = self.box_coder.decode(box_regression, proposals).split(count)
         scores = class_logits.softmax(-1) if softmax else class_logits.sigmoid()
         scores, deviations = scores.split(count), [None] * len(count)
-        if self.log_variance is not None:
-            of = self.log_variance.deviations(self._seen, torch.cat(proposals), self.box_coder.weights)
+        if learnt is not None:
+            of = learnt.deviations(self._seen, torch.cat(proposals), self.box_coder.weights)
             deviations = of.expand(-1, class_logits.shape[1], 4).split(count)
         found = [
             self._suppressed(suppress, b, s, d, shape)

@@ -45,7 +45,7 @@ class VarianceLayer(nn.Linear):
         _start(self, regressor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return widen(super().forward(x.flatten(1)))
+        return widen(super().forward(x.flatten(1)[:, : self.in_features]))  # behind them a head may have more
 
     def deviations(self, x: Tensor, proposals: Tensor, weights: tuple[float, ...]) -> Tensor:
         """(N, K, 4) in pixels."""

@@ -35,6 +35,7 @@ class WrappedHead(nn.Module):
         norm: Float[Tensor, " B"],
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor]]:
         """Which candidates the losses of classes and boxes see (others become IGNORED), and losses of the head's own.
+        May put other predictions into `outputs`.
 
         `norm` is the weight of each image's rows: one over its positives and over the images. As it stands: all, none.
         """

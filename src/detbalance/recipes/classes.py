@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from ..heads import ClassHierarchy
 from ..image_sampling import ClassAwareSampling, UnderSampling
 from ..losses import (
     BalancedGroupSoftmax,
@@ -17,6 +19,7 @@ from ..losses import (
     SeesawLoss,
 )
 from ..recipe import Phase, Recipe, Stage
+from ..region_heads import RegionClassHierarchy
 from ..weights import ClassBalancedWeights
 from ._shared import check_kind, two_stages, weighed
 
@@ -29,6 +32,7 @@ __all__ = [
     "equalised_focal",
     "federated",
     "group_softmax",
+    "hierarchical_finetuning",
     "loce",
     "logit_adjustment",
     "seesaw",
@@ -101,6 +105,16 @@ def balanced_finetuning(kind: str) -> Recipe:
     check_kind(kind)
     second = Phase(share=1, images=UnderSampling(), learning_rate=0.1)
     return Recipe(name="balanced_finetuning", phases=(Phase(share=3), second))
+
+
+def hierarchical_finetuning(kind: str) -> Recipe:
+    """Ouyang et al.: everything on all classes for two thirds of the epochs, then a classifier for each of two groups
+    of classes that look alike, then for each of four, each started from the one above it."""
+    if check_kind(kind) not in ("dense", "rcnn"):
+        raise ValueError(f"recipe 'hierarchical_finetuning' needs RetinaNet's head or a region head, not {kind!r}")
+    level = Phase(share=1, images=ClassAwareSampling(), trains="nodes", learning_rate=0.3)
+    slot = {"region": RegionClassHierarchy()} if kind == "rcnn" else {"head": partial(ClassHierarchy, groups=(2, 4))}
+    return Recipe(name="hierarchical_finetuning", phases=(Phase(share=4), level, level), **slot)
 
 
 def _classified(name: str, kind: str, *, softmax: Callable | None = None, sigmoid: Callable | None = None) -> Recipe:
