@@ -23,7 +23,7 @@ from detbalance.data.annotations import Annotations
 from detbalance.detectors import build
 from detbalance.heads import Guidance, GuidedAnchoring, GuidedProposals
 from detbalance.heads._guidance import FeatureAdaption, one_anchor
-from detbalance.heads._guided_anchors import GuidedAnchors
+from detbalance.heads._guided_anchors import GuidedAnchors, _ShapeAssigner
 from detbalance.heads._locations import location_targets
 from detbalance.priors import set_from_data
 from detbalance.probes import Probe
@@ -251,6 +251,18 @@ def test_losses_and_gradients_are_those_of_the_loops(counts):
         gradients = torch.autograd.grad(value, flat, retain_graph=True, allow_unused=True)
         slope = sum(float((g * s).sum()) for g, s in zip(gradients, steps) if g is not None)
         assert sides[0][name] - sides[1][name] == pytest.approx(2 * slope, rel=1e-4, abs=1e-12), name
+
+
+def test_the_best_iou_is_a_loop_over_shapes():
+    pairs, truth = ((1.0, 0.5), (1.3, 3.0)), objects(6)["boxes"]
+    middle, side = objects(20, 1)["boxes"][:, :2], torch.linspace(10, 80, 20, dtype=torch.float64)[:, None]
+    found = _ShapeAssigner(pairs=pairs).measure(truth, torch.cat((middle - side / 2, middle + side / 2), 1))
+    for g, box in enumerate(truth.tolist()):
+        for n, ((x, y), (base,)) in enumerate(zip(middle.tolist(), side.tolist())):
+            sizes = [(base * scale / math.sqrt(ratio), base * scale * math.sqrt(ratio)) for scale, ratio in pairs]
+            best = max(iou(box, (x - w / 2, y - h / 2, x + w / 2, y + h / 2)) for w, h in sizes)
+            assert found[g, n].item() == pytest.approx(best, rel=1e-9)
+    assert (found > 0.2).sum() > 10
 
 
 def test_the_shape_of_the_object_costs_nothing():
