@@ -60,7 +60,8 @@ def details(name: str) -> Any:
 
 
 def _method(method: type) -> list[str]:
-    users = [name for name in recipes.names() if method.__name__ in _parts(name)]
+    whole = re.compile(rf"\b{method.__name__}\b")  # SNIP is not in SNIPER
+    users = [name for name in recipes.names() if whole.search(_parts(name))]
     folder = folder_of(method)
     return [
         f"{method.__name__}{inspect.signature(method)}".replace(" -> None", ""),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detbalance import listing
 from detbalance.data.annotations import Annotations
 from detbalance.views import SNIP, SNIPER, Sliced
 from detbalance.views._windows import Windows
@@ -250,3 +251,7 @@ def test_sniper_asks_for_proposals():
     assert not SNIPER(negatives=0).needs_proposals
     with pytest.raises(ValueError, match="proposals"):
         SNIPER().fit(annotations([]), SIZE)
+
+
+def test_the_catalogue_tells_snip_from_sniper():
+    assert [line for line in listing._method(SNIP) if line.startswith("recipes: ")] == ["recipes: snip"]
