@@ -110,7 +110,7 @@ class Probe:
             self._sizes = [tuple(size) for size in output[0].image_sizes]
 
     def _see_features(self, backbone: nn.Module, inputs: tuple, output: Any) -> None:
-        if self._on:
+        if self._on and torch.is_grad_enabled():  # a method's look without gradient is no step
             maps = [output] if isinstance(output, Tensor) else output.values()
             self._features = [m for m in maps if m.requires_grad]
 

@@ -1,6 +1,7 @@
 """AugFPN's two parts in the region head against a naive reading of the paper."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from detbalance import Recipe, attach, recipes
+from detbalance.adapters.auxiliary import _proposals
 from detbalance.detectors import build
 from detbalance.necks import STDN, AugFPN, PANet
 from detbalance.region_heads import AdaptivePooling, ConsistentSupervision, SoftRoISelection
@@ -115,7 +117,7 @@ def test_it_trains_the_lateral_maps_and_leaves_the_rest_alone():
     plain.load_state_dict({n: v for n, v in model.state_dict().items() if ".auxiliary." not in n})
     for a, b in zip(model.eval()(IMAGES), plain(IMAGES)):
         assert all(a[key].equal(b[key]) for key in a)  # in detection nothing is left of it
-    assert not model.roi_heads.box_roi_pool.auxiliary._laterals
+    assert not model.roi_heads.box_roi_pool.auxiliary.laterals._maps
 
 
 def test_its_head_is_no_copy():
@@ -152,6 +154,85 @@ def test_the_recipe_is_the_paper_whole():
     assert recipe.region == (ConsistentSupervision(), SoftRoISelection())
     both = recipes.get("consistent_supervision+soft_roi_selection", "rcnn")
     assert both.region == recipe.region
-    assert recipes.get("aug_fpn", "dense").region is None
+    assert recipes.get("aug_fpn", "dense").region == ConsistentSupervision()
     model = attach(build("faster_rcnn", classes=3, image_size=(64, 96)).train(), recipe)
     assert len(model(IMAGES, copy.deepcopy(TARGETS))) == 6
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_one_stage_detectors_have_a_region_head_in_training(name):
+    torch.manual_seed(0)
+    plain = build(name, classes=3, image_size=(64, 96))
+    model = attach(copy.deepcopy(plain), Recipe(name="x", region=ConsistentSupervision())).train()
+    model.auxiliary.heads.fg_bg_sampler.batch_size_per_image = 32
+    assert {n for n in model.state_dict() if not n.startswith("auxiliary.")} == set(plain.state_dict())
+    for a, b in zip(model.eval()(IMAGES), plain.eval()(IMAGES)):
+        assert all(a[key].equal(b[key]) for key in a)  # in detection nothing is left of it
+    for targets in (TARGETS, [TARGETS[1]] * 2):
+        model.zero_grad()
+        losses = model.train()(IMAGES, copy.deepcopy(targets))
+        own = losses["auxiliary_classification"] + losses["auxiliary_bbox_regression"]
+        own.backward()
+        learning = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+        assert learning == {"auxiliary", "backbone"}
+        assert all(p.grad is not None for p in model.auxiliary.parameters())
+        assert not any("layer_blocks" in n for n, p in model.named_parameters() if p.grad is not None)
+    twin = pickle.loads(pickle.dumps(model))
+    torch.manual_seed(0)
+    expected = model(IMAGES, copy.deepcopy(TARGETS))
+    torch.manual_seed(0)
+    for key, loss in twin(IMAGES, copy.deepcopy(TARGETS)).items():
+        torch.testing.assert_close(loss, expected[key])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(loss.dtype == torch.float32 for loss in model(IMAGES, copy.deepcopy(TARGETS)).values())
+
+
+def test_what_a_one_stage_detectors_region_head_trains_on():
+    """The losses of one lateral map and another, from the boxes that it has drawn, box by box."""
+    torch.manual_seed(0)
+    model = build("retinanet", classes=3, image_size=(64, 96)).train()
+    nn.init.normal_(model.head.classification_head.cls_logits.weight, std=0.3)
+    model = attach(model, Recipe(name="x", region=ConsistentSupervision(weight=0.5)))
+    heads, tables, laterals = model.auxiliary.heads, [], []
+    made = heads._table
+    heads._table = lambda *a, **k: tables.append(made(*a, **k)) or tables[-1]
+    for block in model.backbone.fpn.inner_blocks:
+        block.register_forward_hook(lambda m, x, output: laterals.append(output))
+    losses = model(IMAGES, copy.deepcopy(TARGETS))
+    boxes, labels, image = tables[0].boxes, tables[0].labels, tables[0].image
+    assert all(table.boxes.equal(boxes) for table in tables)
+    assert len(tables) == len(laterals)
+    for box in TARGETS[0]["boxes"]:  # the objects are among them
+        assert (boxes == box).all(1).any()
+    assert (labels[image == 1] == 0).all()
+    assert (image == 0).sum() > 2  # detections, too
+    classes = 0.0
+    for lateral, stride in zip(sorted(laterals, key=len_of), (8, 16, 32)):
+        rois = torch.cat((image[:, None].float(), boxes), 1)
+        logits, _ = heads.box_predictor(heads.box_head(roi_align(lateral, rois, (7, 7), 1 / stride, 2)))
+        for row, label in enumerate(labels):
+            classes -= logits[row].log_softmax(0)[label] / len(labels)
+    torch.testing.assert_close(losses["auxiliary_classification"], 0.5 * classes, rtol=1e-4, atol=1e-5)
+
+
+def test_the_detections_that_it_trains_on():
+    """Good enough, the best of their level, each object once a class, the best first, within the image."""
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 8], [-5, 0, 20, 9], [30, 30, 40, 40], [50, 1, 60, 9]])
+    scores = torch.tensor([[0, 0.5, 0], [0, 0.9, 0], [0, 0, 0.4], [0, 0.3, 0], [0, 0.005, 0], [0, 0.02, 0.01]])
+    level = torch.tensor([0, 0, 0, 1, 1, 1])
+    found = _proposals(scores, boxes, level, (64, 55))
+    assert found.tolist() == [[0, 0, 9, 8], [0, 0, 9, 8], [0, 0, 20, 9], [50, 1, 55, 9]]
+    assert _proposals(scores * 0, boxes, level, (64, 55)).shape == (0, 4)
+
+
+def test_a_one_stage_detector_with_another_pyramid():
+    losses = attach(build("retinanet", classes=3, image_size=(64, 96)).train(), recipes.aug_fpn("dense"))(
+        IMAGES, copy.deepcopy(TARGETS)
+    )
+    assert losses["auxiliary_classification"] > 0
+    model = build("retinanet", classes=3)
+    with pytest.raises(ValueError, match="lateral layers"):
+        attach(model, Recipe(name="x", neck=STDN, region=ConsistentSupervision()))
+    with pytest.raises(ValueError, match="region"):
+        attach(model, Recipe(name="x", region=(ConsistentSupervision(), SoftRoISelection())))
+    assert not hasattr(model, "recipe")

@@ -101,7 +101,8 @@ def test_half_precision(method):
 @EVERY
 def test_samplers_that_look_at_predictions_and_probes(method):
     model = detector(method, stages=Stage(sample=OHEMSampler(count=16)))
-    plain = {name: value.item() for name, value in run(model).items()}
+    run(model)
+    plain = {name: value.item() for name, value in run(copy.deepcopy(model)).items()}
     probe = Probe(model, every=1)
     assert {name: value.item() for name, value in run(model).items()} == plain
     assert len(probe.records) == 1
@@ -149,6 +150,8 @@ def test_masks_stay(method):
 @EVERY
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "ssd", "yolov2"])
 def test_one_stage_detectors_are_refused_and_left_alone(method, name):
+    if getattr(method, "one_stage", False) and name in ("retinanet", "fcos"):
+        pytest.skip("has a test of its own")
     model = build(name, classes=2)
     with pytest.raises(ValueError, match=r"region \(the region head of a two-stage detector\)"):
         attach(model, Recipe(name="mine", region=method()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from ..detectors.anchors import generator_of, place_anchors, prepare_anchors
 from ..detectors.yolov2 import YOLOv2
 from ..heads import HierarchicalShot
 from ..recipe import Recipe, Stage
+from .auxiliary import Auxiliary, attach_auxiliary
 from .branches import attach_branches, build_backbone
 from .fcos import prepare_fcos
 from .half_precision import keep_places_exact
@@ -106,6 +108,9 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
     else:
         prepare = next(prepare for classes, _, prepare in _DETECTORS if isinstance(model, classes))
         install = prepare(model, recipe.stages, generator)
+    auxiliary = None
+    if kind != "rcnn" and recipe.region is not None:
+        auxiliary = Auxiliary(model, getattr(model.backbone, "fpn", None) if neck is None else neck, recipe.region)
     anchors = _anchors(model, recipe, proposal_head if kind == "rcnn" else head)
     if head is not None:
         model.head = head
@@ -118,7 +123,9 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
         model.backbone = backbone
     if neck is not None:
         model.backbone.fpn = neck
-    if recipe.region is not None:
+    if auxiliary is not None:
+        attach_auxiliary(model, auxiliary)
+    elif recipe.region is not None:
         show_model(model)
     if recipe.objective is not None:
         attach_objective(model, recipe.objective)
@@ -151,12 +158,18 @@ _DETECTORS = (
 )
 
 _SLOTS = {
-    "dense": "images, augment, views, look, backbone, neck, head (RetinaNet alone), stages (one Stage), objective",
+    "dense": "images, augment, views, look, backbone, neck, region (what trains beside the head), head (RetinaNet "
+    "alone), stages (one Stage), objective",
     "ssd": "images, augment, views, look, backbone, stages (one Stage), objective",
     "yolo": "images, augment, views, look, stages (one Stage), objective",
     "rcnn": "images, augment, views, look, backbone, neck, region, proposal_head, proposals, "
     "stages (one Stage, or several as a tuple), objective",
 }
+
+
+def _without_region_head(kind: str, region: Callable | tuple[Callable, ...]) -> bool:
+    """Does it go with a one-stage detector, which has a region head for training alone?"""
+    return kind == "dense" and getattr(region, "one_stage", False)
 
 
 def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
@@ -182,7 +195,7 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
             lacking.append(f"{slot} (the region head of a two-stage detector alone has it)")
     if any(hasattr(stage.cls_loss, "at_inference") for stage in elsewhere):
         lacking.append("scores of its own for a cls_loss (the region head of a two-stage detector alone has it)")
-    if recipe.region is not None and kind != "rcnn":
+    if recipe.region is not None and kind != "rcnn" and not _without_region_head(kind, recipe.region):
         lacking.append("region (the region head of a two-stage detector)")
     if kind != "rcnn" and recipe.proposal_head is not None:
         lacking.append("proposal_head (a one-stage detector has no proposal network)")

@@ -52,6 +52,8 @@ class DenseLoss(StageLoss):
         self.coder = CornerCoder((10.0,) * 4) if self.learns_variance and isinstance(coder, BoxCoder) else coder
         self.code_weights = getattr(self.coder, "weights", (1.0,) * 4)
         self._level_sizes: list[int] = []
+        self.auxiliaries: list[Callable] = []
+        """what learns beside the head, from its detections: called with (image -> (scores, boxes), levels, targets)"""
 
     def install(self, model: nn.Module, stage: Stage) -> None:
         """Become part of the model, and see how many anchors its levels have."""
@@ -122,6 +124,8 @@ class DenseLoss(StageLoss):
         elif head is not None:
             matched, own = self._supervise(head, outputs, targets, matched)
         matched = self.sampled(outputs, anchors, targets, matched, iou, level)
+        for auxiliary in self.auxiliaries:
+            own |= auxiliary(partial(self._detections, outputs, anchors), level, targets)
         return {**self.take(outputs, anchors, targets, torch.stack(matched), torch.stack(iou), level), **own}
 
     def sampled(
@@ -167,6 +171,9 @@ class DenseLoss(StageLoss):
             own["anchor_regression"] = (loss * weight).sum() * self.box_weight
             moved = [self.decode(code, boxes) for code, boxes in zip(widen(head.moved(outputs)), anchors)]
         return moved, own
+
+    def _detections(self, outputs: dict[str, Tensor], anchors: list[Tensor], i: int) -> tuple[Tensor, Tensor]:
+        return self._predictions(outputs, anchors[i], i)
 
     def take(self, outputs, anchors, targets, matched: Tensor, iou: Tensor, level: Tensor) -> dict[str, Tensor]:
         """The losses of all anchors that are not ignored."""

@@ -31,6 +31,7 @@ from ..region_heads import (
     ScaleAware,
     ScaleDependentPooling,
     SoftRoISelection,
+    SuperResolution,
 )
 from ..samplers import HardNegativeSampler
 from ..views import SNIP, SNIPER, Sliced
@@ -63,6 +64,7 @@ __all__ = [
     "sniper",
     "soft_roi_selection",
     "stdn",
+    "super_resolution",
     "trident",
     "trident_fast",
     "zoom_out_in",
@@ -125,12 +127,10 @@ def bifpn(kind: str) -> Recipe:
 
 
 def aug_fpn(kind: str) -> Recipe:
-    """Context from the deepest map goes down the pyramid; in R-CNN also the paper's two parts in the region head: each
-    lateral map learns to tell objects by itself, each region sees all levels."""
-    recipe = _pyramid("aug_fpn", kind, AugFPN)
-    if kind != "rcnn":
-        return recipe
-    return replace(recipe, region=(ConsistentSupervision(), SoftRoISelection()))
+    """Context from the deepest map goes down the pyramid; each lateral map learns to tell objects by itself; in R-CNN
+    each region sees all levels."""
+    recipe, supervision = _pyramid("aug_fpn", kind, AugFPN), ConsistentSupervision()
+    return replace(recipe, region=(supervision, SoftRoISelection()) if kind == "rcnn" else supervision)
 
 
 def dynamic_head(kind: str) -> Recipe:
@@ -150,7 +150,7 @@ def soft_roi_selection(kind: str) -> Recipe:
 
 def consistent_supervision(kind: str) -> Recipe:
     """The pyramid's lateral maps learn to tell objects each by itself (AugFPN's first part)."""
-    return _region("consistent_supervision", kind, ConsistentSupervision())
+    return replace(_pyramid("consistent_supervision", kind, None), region=ConsistentSupervision())
 
 
 def scale_dependent_pooling(kind: str) -> Recipe:
@@ -163,6 +163,12 @@ def scale_dependent_pooling(kind: str) -> Recipe:
 def scale_aware(kind: str) -> Recipe:
     """Two box heads, for small and for large regions, mixed by the region's height."""
     return _region("scale_aware", kind, ScaleAware())
+
+
+def super_resolution(kind: str) -> Recipe:
+    """Small regions get the features of regions twice as large, from a generator that learns against a discriminator,
+    and a head of their own. In training the backbone looks twice more."""
+    return _region("super_resolution", kind, SuperResolution())
 
 
 def nwd(kind: str) -> Recipe:
@@ -257,8 +263,8 @@ def _region(name: str, kind: str, region: Callable | tuple[Callable, ...]) -> Re
     return Recipe(name=name, region=region)
 
 
-def _pyramid(name: str, kind: str, neck: Callable) -> Recipe:
-    """Another neck in place of the feature pyramid."""
+def _pyramid(name: str, kind: str, neck: Callable | None) -> Recipe:
+    """Another neck in place of the feature pyramid, or (None) something upon that."""
     if check_kind(kind) in ("ssd", "yolo"):
-        raise ValueError(f"recipe {name!r} replaces the feature pyramid, and {kind!r} detectors have none")
+        raise ValueError(f"recipe {name!r} needs a feature pyramid, and {kind!r} detectors have none")
     return Recipe(name=name, neck=neck)

@@ -12,6 +12,7 @@ from .consistent_supervision import ConsistentSupervision
 from .scale_aware import ScaleAware
 from .scale_dependent_pooling import ScaleDependentPooling
 from .soft_roi_selection import SoftRoISelection
+from .super_resolution import SuperResolution
 
 __all__ = [
     "AdaptivePooling",
@@ -20,4 +21,5 @@ __all__ = [
     "ScaleAware",
     "ScaleDependentPooling",
     "SoftRoISelection",
+    "SuperResolution",
 ]

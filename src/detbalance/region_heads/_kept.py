@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
-__all__ = ["KeptHead", "KeptPredictor", "gathered"]
+__all__ = ["Grouped", "HeadOfEachGroup", "KeptHead", "KeptPredictor", "PredictorOfEachGroup", "gathered"]
 
 
 class KeptHead(nn.Module):
@@ -93,6 +94,44 @@ class KeptPredictor(nn.Module):
         x = x.flatten(1)
         logits, regression = self.cls_score(x), self.bbox_pred(x)
         return logits, regression.repeat(1, 4 * logits.shape[1] // regression.shape[1])
+
+
+class Grouped(NamedTuple):
+    """Regions in groups, each of which has a head and a predictor of its own."""
+
+    x: Tensor
+    """(R, ...); zeros in the rows of no group"""
+    rows: list[Int[Tensor, " n"]]
+    """of each group"""
+    more: Any = None
+    """for the part that made it"""
+
+
+class HeadOfEachGroup(KeptHead):
+    """The head for the first group, and copies of it, `further`, for the others."""
+
+    def __init__(self, head: nn.Module, groups: int, asker: object) -> None:
+        further = [deepcopy(head) for _ in range(groups - 1)]
+        super().__init__(head, asker)
+        self.further = nn.ModuleList(further)
+
+    def forward(self, pooled: Grouped) -> Grouped:
+        found = [(rows, head(pooled.x[rows])) for rows, head in zip(pooled.rows, (self.whole, *self.further))]
+        return pooled._replace(x=gathered(found, len(pooled.x)))
+
+
+class PredictorOfEachGroup(KeptPredictor):
+    """The predictor for the first group, and copies of it, `further`, for the others."""
+
+    def __init__(self, predictor: nn.Module, groups: int, asker: object) -> None:
+        further = [deepcopy(predictor) for _ in range(groups - 1)]
+        super().__init__(predictor, asker)
+        self.further = nn.ModuleList(further)
+
+    def forward(self, seen: Grouped) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R K4"]]:
+        found = [layer(seen.x[rows]) for rows, layer in zip(seen.rows, (self.predict, *self.further))]
+        logits, regression = (gathered(list(zip(seen.rows, column)), len(seen.x)) for column in zip(*found))
+        return logits, regression
 
 
 def gathered(parts: list[tuple[Int[Tensor, " n"], Tensor]], count: int) -> Tensor:

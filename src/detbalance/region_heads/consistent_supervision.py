@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -14,6 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from ..common import require
 from ..taxonomy import Imbalance
 from ..types import RegionParts, RegionStep
+from ._laterals import Laterals, check_neck
 from ._levels import check_pool, pooled_from
 from ._losses import plain_losses
 
@@ -31,9 +31,12 @@ class ConsistentSupervision:
     that of the authors' code), train beside the others. In detection nothing is left of it. The losses are those of the
     plain detector (cross-entropy, smooth L1), whatever the recipe's; masks are not supervised so (the authors' option).
 
-    With others in the slot `region` it comes first. The head it adds lies under `box_roi_pool.auxiliary`.
+    With others in the slot `region` it comes first. The head it adds lies under `box_roi_pool.auxiliary`. RetinaNet and
+    FCOS take it, too, as the authors' code has it: there such a head is made for training alone, `auxiliary`, and sees
+    the detector's own detections and the objects, sampled as in Faster R-CNN.
 
-    Shapes: RegionParts -> RegionParts; losses `loss_auxiliary_classifier` and `loss_auxiliary_box_reg`.
+    Shapes: RegionParts -> RegionParts; losses `loss_auxiliary_classifier` and `loss_auxiliary_box_reg` (in one-stage
+    detectors `auxiliary_classification` and `auxiliary_bbox_regression`).
     Identity: without gradient to it, `weight=0`, it is the detector as it is.
     Errors: ValueError for a pyramid without lateral layers (`inner_blocks`, which FPN, PANet, BalancedFPN, AugFPN and
     the backbone's hierarchy have), or a pool that is no MultiScaleRoIAlign of several levels.
@@ -49,6 +52,7 @@ class ConsistentSupervision:
     weight: float = 0.25
     """of the losses of each level"""
 
+    one_stage: ClassVar[bool] = True
     addresses: ClassVar[tuple[Imbalance, ...]] = (Imbalance.FEATURE_LEVEL,)
     paper: ClassVar[str] = "Guo et al., AugFPN, CVPR 2020, arXiv:1912.05384, sec. 3.1"
 
@@ -57,35 +61,24 @@ class ConsistentSupervision:
 
     def __call__(self, parts: RegionParts) -> RegionParts:
         pool = check_pool(parts.pool, self)
-        if not hasattr(parts.neck, "inner_blocks"):
-            raise ValueError(
-                f"{self!r}: expected a feature pyramid with lateral layers (`inner_blocks`, as FPN has) but got "
-                f"{type(parts.neck).__name__}"
-            )
+        check_neck(parts.neck, self)
         settings = deepcopy(pool)
         pool.auxiliary = _Auxiliary(parts, settings, self.weight)
         return parts
 
 
 class _Auxiliary(nn.Module):
-    """The second head, and the lateral maps of the present step."""
+    """The second head, and what it sees."""
 
     def __init__(self, parts: RegionParts, pool: MultiScaleRoIAlign, weight: float) -> None:
         super().__init__()
         self.box_head, self.box_predictor = _afresh(parts.head), _afresh(parts.predictor)
-        self.pool, self.weight = pool, weight
-        self._laterals: dict[int, Tensor] = {}
-
-    def watch(self, model: nn.Module) -> None:
-        """See the lateral maps from now on."""
-        for i, layer in enumerate(model.backbone.fpn.inner_blocks):
-            layer.register_forward_hook(partial(_keep, self, i))
+        self.pool, self.weight, self.laterals = pool, weight, Laterals()
 
     def supervise(self, step: RegionStep) -> dict[str, Tensor]:
         """The losses of all levels."""
         classes, boxes = [], []
-        laterals, self._laterals = self._laterals, {}
-        for _, lateral in sorted(laterals.items()):
+        for lateral in self.laterals.take():
             pooled = pooled_from(lateral, step.boxes, step.image_shapes, self.pool)
             samples = step.table(*self.box_predictor(self.box_head(pooled)))
             for losses, loss in zip((classes, boxes), plain_losses(samples)):
@@ -94,12 +87,6 @@ class _Auxiliary(nn.Module):
             "loss_auxiliary_classifier": self.weight * torch.stack(classes).sum(),
             "loss_auxiliary_box_reg": self.weight * torch.stack(boxes).sum(),
         }
-
-
-def _keep(auxiliary: _Auxiliary, level: int, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-    """A hook: what the level's lateral layer gives in a step of training."""
-    if auxiliary.training and torch.is_grad_enabled():
-        auxiliary._laterals[level] = output
 
 
 def _afresh(module: nn.Module) -> nn.Module:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from ..common import require, widen
 from ..taxonomy import Imbalance
 from ..types import RegionParts, RegionStep
-from ._kept import KeptHead, KeptPredictor, gathered
+from ._kept import Grouped, HeadOfEachGroup, PredictorOfEachGroup, gathered
 from ._levels import check_pool, pooled_from, scale_of
 
 __all__ = ["ScaleDependentPooling"]
@@ -82,19 +81,9 @@ class ScaleDependentPooling:
         return replace(
             parts,
             pool=_HeightPool(pool, parts.channels, self),
-            head=_HeadOfEachLevel(parts.head, levels, self),
-            predictor=_PredictorOfEachLevel(parts.predictor, levels, self),
+            head=HeadOfEachGroup(parts.head, levels, self),
+            predictor=_Predictor(parts.predictor, levels, self),
         )
-
-
-class _Scaled(NamedTuple):
-    """Regions, each with its level; those that were rejected have features of zeros."""
-
-    x: Tensor
-    rows: list[Int[Tensor, " n"]]
-    """of each level, without what was rejected"""
-    verdicts: list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]
-    """of each rejection classifier in training: the rows that it saw, and its logits"""
 
 
 class _HeightPool(nn.Module):
@@ -117,7 +106,7 @@ class _HeightPool(nn.Module):
         level = self.pool.canonical_level + torch.log2(height / self.pool.canonical_scale) + 1e-6
         return (level.floor() - self._finest).clamp(0, last).long()
 
-    def forward(self, features, boxes, image_shapes) -> _Scaled:
+    def forward(self, features, boxes, image_shapes) -> Grouped:
         maps = [features[name] for name in self.pool.featmap_names]
         self._finest = -math.log2(scale_of(maps[0], image_shapes))
         level, learns = self.levels(boxes), self.training and torch.is_grad_enabled()
@@ -134,7 +123,7 @@ class _HeightPool(nn.Module):
                     alive[rows] = verdict.sigmoid() >= self.reject
             own = (level[rows] == i) & alive[rows]
             found.append((rows[own], grid[own].to(maps[0].dtype)))
-        return _Scaled(gathered(found, len(level)), [rows for rows, _ in found], verdicts)
+        return Grouped(gathered(found, len(level)), [rows for rows, _ in found], verdicts)
 
     def _idle(self, learns: bool) -> bool:
         """Do the rejection classifiers have nothing to do? A look ahead in training shows what the heads will see."""
@@ -156,7 +145,7 @@ class _HeightPool(nn.Module):
         norm = widen(samples.norm)
         counts = torch.ones_like(samples.positive) if samples.generated is None else ~samples.generated
         total = norm.new_zeros(())
-        for rows, logits in step.pooled.verdicts:
+        for rows, logits in step.pooled.more:
             target = samples.positive[rows].to(logits.dtype)
             loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
             total = total + (loss * norm[rows] * counts[rows]).sum()
@@ -165,31 +154,13 @@ class _HeightPool(nn.Module):
         return {"loss_rejection": total}
 
 
-class _HeadOfEachLevel(KeptHead):
-    def __init__(self, head: nn.Module, levels: int, settings: ScaleDependentPooling) -> None:
-        further = [deepcopy(head) for _ in range(levels - 1)]
-        super().__init__(head, settings)
-        self.further = nn.ModuleList(further)
-
-    def forward(self, pooled: _Scaled) -> _Scaled:
-        heads = (self.whole, *self.further)
-        found = [(rows, head(pooled.x[rows])) for rows, head in zip(pooled.rows, heads)]
-        return pooled._replace(x=gathered(found, len(pooled.x)))
-
-
-class _PredictorOfEachLevel(KeptPredictor):
-    def __init__(self, predictor: nn.Module, levels: int, settings: ScaleDependentPooling) -> None:
-        further = [deepcopy(predictor) for _ in range(levels - 1)]
-        super().__init__(predictor, settings)
-        self.further = nn.ModuleList(further)
-
-    def forward(self, seen: _Scaled) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R K4"]]:
-        found = [layer(seen.x[rows]) for rows, layer in zip(seen.rows, (self.predict, *self.further))]
-        logits, regression = (gathered(list(zip(seen.rows, column)), len(seen.x)) for column in zip(*found))
+class _Predictor(PredictorOfEachGroup):
+    def forward(self, seen: Grouped) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R K4"]]:
+        logits, regression = super().forward(seen)
         return logits.index_copy(0, *_certain(seen, logits)), regression
 
 
-def _certain(seen: _Scaled, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _certain(seen: Grouped, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The rows that were rejected, and their logits: background."""
     rejected = torch.ones(len(seen.x), dtype=torch.bool, device=logits.device)
     rejected[torch.cat(seen.rows)] = False
