@@ -30,6 +30,7 @@ TOLD_BY_THE_DETECTOR = {
     "in_channels": [8, 16, 24],
     "out_channels": 16,
     "num_classes": 4,
+    "levels": 2,
     "head": RetinaNetHead(16, 3, 4),
     "counts": (0, 5, 1, 100),
 }
@@ -513,7 +514,7 @@ def predictions_of(head, sizes=((4, 6), (2, 3))):
 def test_head_keeps_its_contract(method):
     """In evaluation the same two tables as the old head, and always the old head's parameters by their names."""
     old = copy.deepcopy(TOLD_BY_THE_DETECTOR["head"])
-    head = method(copy.deepcopy(old))
+    head = build(method)
     assert set(old.state_dict()) <= set(head.state_dict())
     for training in (True, False):
         _, outputs, matched = predictions_of(head.train(training))
@@ -525,7 +526,7 @@ def test_head_keeps_its_contract(method):
 
 @every("heads")
 def test_head_has_an_anchor_for_each_prediction(method):
-    head = method(copy.deepcopy(TOLD_BY_THE_DETECTOR["head"]))
+    head = build(method)
     images = ImageList(torch.zeros(2, 3, 32, 48), [(32, 48)] * 2)
     for training in (True, False):
         maps, outputs, _ = predictions_of(head.train(training))
@@ -538,7 +539,7 @@ def test_head_has_an_anchor_for_each_prediction(method):
 @every("heads")
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_head_supervises(method, scale):
-    head = method(copy.deepcopy(TOLD_BY_THE_DETECTOR["head"])).train()
+    head = build(method).train()
     maps, outputs, matched = predictions_of(head)
     for rows in (matched, torch.full_like(matched, BACKGROUND), torch.full_like(matched, IGNORED), matched * 0):
         labels = (rows >= 0).long()

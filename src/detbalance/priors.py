@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from .adapters.stage import set_prior
+from .adapters.stage import objectness_biases, set_prior
 from .data.annotations import Annotations
 from .diagnosis.anchors import RETINANET, AnchorPreset, anchor_statistics
 from .image_sampling import images_of
@@ -59,10 +59,12 @@ def set_from_data(model: nn.Module, annotations: Annotations) -> dict[str, float
         if not isinstance(model, RetinaNet):
             raise ValueError(f"recipe {recipe.name!r}: prior 'data' of stages needs RetinaNet's anchors")
         found["stages"] = foreground_prior(annotations, preset_of(model))
-        set_prior(model.head.classification_head.cls_logits.bias, found["stages"], softmax=False)
+        for bias in objectness_biases(model.head):
+            set_prior(bias, found["stages"], softmax=False)
     if asked["proposals"]:
         found["proposals"] = foreground_prior(annotations, preset_of(model), classes=1)
-        set_prior(model.rpn.head.cls_logits.bias, found["proposals"], softmax=False)
+        for bias in objectness_biases(model.rpn.head):
+            set_prior(bias, found["proposals"], softmax=False)
     _set_counts(model, annotations)
     return found
 

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork
 
-__all__ = ["build_neck"]
+__all__ = ["build_neck", "takes"]
 
 
 def build_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> nn.Module:
@@ -28,7 +28,7 @@ def build_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> nn.Module:
             f"{type(backbone).__name__}"
         )
     channels = [block[0].in_channels for block in old.inner_blocks]
-    options = {"extra_blocks": old.extra_blocks} if _takes(neck, "extra_blocks") else {}
+    options = {"extra_blocks": old.extra_blocks} if takes(neck, "extra_blocks") else {}
     if old.extra_blocks is not None and not options:
         raise ValueError(f"{neck!r} takes no `extra_blocks`, but this detector predicts on extra pyramid levels")
     new = neck(channels, backbone.out_channels, **options)
@@ -38,6 +38,7 @@ def build_neck(model: nn.Module, neck: Callable[..., nn.Module]) -> nn.Module:
     return new
 
 
-def _takes(function: Callable, name: str) -> bool:
+def takes(function: Callable, name: str) -> bool:
+    """Has a function an argument of that name?"""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -13,7 +13,7 @@ from .cascade import CascadeRoIHeads, filled
 from .region import classifiers_of, with_region
 from .roi_heads import BalancedRoIHeads
 from .rpn import BalancedRPN
-from .stage import set_prior
+from .stage import objectness_biases, set_prior
 
 __all__ = ["prepare_rcnn"]
 
@@ -46,7 +46,8 @@ def prepare_rcnn(
     def install() -> None:
         rpn.head, rpn.anchor_generator = model.rpn.head, model.rpn.anchor_generator  # a recipe may have replaced them
         if proposals.prior is not None:
-            set_prior(rpn.head.cls_logits.bias, proposals.prior, softmax=False)
+            for bias in objectness_biases(rpn.head):
+                set_prior(bias, proposals.prior, softmax=False)
         for head, stage in zip((heads, *getattr(heads, "later", ())), stages):
             if stage.prior is not None:
                 for classifier in classifiers_of(head.box_predictor):

@@ -13,7 +13,7 @@ from ..heads import HierarchicalShot
 from ..recipe import Stage
 from .dense import DenseLoss
 from .hierarchical import hierarchical_losses
-from .stage import set_prior
+from .stage import objectness_biases, set_prior
 from .torchvision_losses import BOX_LOSSES, focal
 
 __all__ = ["prepare_retinanet"]
@@ -32,7 +32,8 @@ def prepare_retinanet(model: RetinaNet, stage: Stage, generator: torch.Generator
 
     def install() -> None:
         if stage.prior is not None:
-            set_prior(model.head.classification_head.cls_logits.bias, stage.prior, softmax=False)
+            for bias in objectness_biases(model.head):
+                set_prior(bias, stage.prior, softmax=False)
         treatment.install(model, stage)
         # A partial and not a method: a method of no class could not be pickled, nor sent to another process.
         model.compute_loss = partial(_compute_loss, model)

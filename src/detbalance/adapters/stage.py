@@ -17,7 +17,7 @@ from ..common import sum_over_ranks, world_size
 from ..recipe import Stage
 from ..types import BACKGROUND, IGNORED, Candidates, Samples
 
-__all__ = ["StageLoss", "best_iou", "in_float32", "mean_over_ranks", "set_prior"]
+__all__ = ["StageLoss", "best_iou", "in_float32", "mean_over_ranks", "objectness_biases", "set_prior"]
 
 
 class StageLoss(nn.Module):
@@ -243,6 +243,13 @@ def set_prior(bias: Tensor, prior: float | str, *, softmax: bool) -> None:
             bias[0] = odds + math.log(len(bias) - 1)
         else:
             bias.fill_(-odds)
+
+
+def objectness_biases(head: nn.Module) -> list[Tensor]:
+    """The biases of the last layer that scores, in a head of one-stage detectors or of proposal networks: one, or one
+    for each level."""
+    heads = (head, *getattr(head, "further", ()))
+    return [getattr(h, "classification_head", h).cls_logits.bias for h in heads]
 
 
 def labels_of(matched: Tensor, labels: Tensor) -> Tensor:

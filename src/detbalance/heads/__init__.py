@@ -22,6 +22,7 @@ from .meta_anchor import MetaAnchor
 from .objectness_branch import ObjectnessBranch
 from .objectness_module import ObjectnessModule
 from .residual_objectness import ResidualObjectness
+from .separate_heads import SeparateHeads
 
 __all__ = [
     "CascadedRefinement",
@@ -35,4 +36,5 @@ __all__ = [
     "ObjectnessBranch",
     "ObjectnessModule",
     "ResidualObjectness",
+    "SeparateHeads",
 ]

@@ -16,7 +16,8 @@ class FeatureHierarchy(Neck):
     """No pyramid at all: each level is the backbone's own map, as in SSD and MS-CNN (the review's figure 8b). Small
     objects are predicted from fine maps that know no context; what a pyramid adds is measured against this.
 
-    Heads that all levels share want one number of channels, so each map passes a 1x1 convolution, and nothing else.
+    Heads that all levels share want one number of channels, so each map passes a 1x1 convolution, and nothing else; for
+    a head of its own on each level, as both papers have it, see `heads.SeparateHeads`.
 
     Shapes: as `FPN`. Identity: no output depends on a map of another level.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..assigners import NWDAssigner
 from ..backbones import EFIP, MSCF, Trident
-from ..heads import CascadedRefinement
+from ..heads import CascadedRefinement, SeparateHeads
 from ..looks import AtScales, InSlices
 from ..losses import NWDLoss
 from ..necks import (
@@ -50,6 +50,7 @@ __all__ = [
     "efip",
     "feature_hierarchy",
     "mlfpn",
+    "ms_cnn",
     "mscf",
     "nas_fpn",
     "nwd",
@@ -79,6 +80,12 @@ def balanced_fpn(kind: str) -> Recipe:
 def feature_hierarchy(kind: str) -> Recipe:
     """No pyramid: each level is predicted from the backbone's own map. What the pyramids are measured by."""
     return _pyramid("feature_hierarchy", kind, FeatureHierarchy)
+
+
+def ms_cnn(kind: str) -> Recipe:
+    """MS-CNN's proposal layers: proposals from the backbone's own maps, each by a layer of its own."""
+    two_stages("ms_cnn", kind)
+    return Recipe(name="ms_cnn", neck=FeatureHierarchy, proposal_head=SeparateHeads)
 
 
 def panet(kind: str) -> Recipe:
