@@ -63,6 +63,13 @@ def test_the_same_value_twice_is_no_clash():
     assert combine("both", *parts).stages.prior == 0.01
 
 
+@pytest.mark.parametrize("expression", ["focal+decoupled", "decoupled+focal"])
+def test_phases_go_with_methods(expression):
+    whole = recipes.get(expression, "dense")
+    assert whole.phases == recipes.get("decoupled", "dense").phases
+    assert whole.stages == recipes.get("focal", "dense").stages
+
+
 def test_takes_a_part_away():
     less = recipes.get("focal+balanced_l1-focal", "dense")
     assert less.stages == recipes.get("balanced_l1", "dense").stages

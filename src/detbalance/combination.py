@@ -63,9 +63,9 @@ def _stage(present: Stage, added: Stage, path: str, name: str, owners: dict) -> 
 
 
 def _slot(present: Any, added: Any, slot: str, name: str, owners: dict) -> Any:
-    if added is None or added == present:
+    if added in (None, ()) or added == present:
         return present
-    if present is not None:
+    if present not in (None, ()):  # a recipe without phases has ()
         raise ValueError(f"{owners.get(slot)!r} and {name!r} both set {slot}: they cannot be combined")
     owners[slot] = name
     return added
