@@ -195,6 +195,10 @@ class RegionStep:
     """what the pool gave"""
     table: Callable[[Tensor, Tensor], Samples]
     """(other logits, other regression) of the same boxes -> samples with these"""
+    head: nn.Module
+    """what takes `pooled`"""
+    predictor: nn.Module
+    """what takes what `head` gives, and gives logits and regression"""
 
 
 class Assigner(Protocol):

@@ -99,7 +99,9 @@ class BalancedRoIHeads(RoIHeads):
         if supervisors:
             seen = predictions[-1][2]
             table = partial(self._table_of, seen, chosen)
-            step = RegionStep(samples, chosen["boxes"], features, image_shapes, pooled[-1], table)
+            step = RegionStep(
+                samples, chosen["boxes"], features, image_shapes, pooled[-1], table, self.box_head, self.box_predictor
+            )
             suffix = self.treatment.names[0].removeprefix("loss_classifier")  # the stage of a cascade
             for part in supervisors:
                 losses |= {name + suffix: loss for name, loss in part.supervise(step).items()}

@@ -17,6 +17,7 @@ from . import (
     assignment,
     boxes,
     classes,
+    generative,
     hard_sampling,
     images,
     objectives,
@@ -32,6 +33,7 @@ from ._shared import KINDS, with_anchors
 from .assignment import *  # noqa: F403
 from .boxes import *  # noqa: F403
 from .classes import *  # noqa: F403
+from .generative import *  # noqa: F403
 from .hard_sampling import *  # noqa: F403
 from .images import *  # noqa: F403
 from .objectives import *  # noqa: F403
@@ -52,6 +54,7 @@ GROUPS = (
     objectness,
     ranking,
     images,
+    generative,
     classes,
     scale,
     boxes,

@@ -7,6 +7,7 @@ changes with the phases of training has `enter_phase(phase, first)`, called when
 """
 
 from .adaptive_pooling import AdaptivePooling
+from .adversarial import AdversarialExamples
 from .class_hierarchy import RegionClassHierarchy
 from .consistent_supervision import ConsistentSupervision
 from .scale_aware import ScaleAware
@@ -16,6 +17,7 @@ from .super_resolution import SuperResolution
 
 __all__ = [
     "AdaptivePooling",
+    "AdversarialExamples",
     "ConsistentSupervision",
     "RegionClassHierarchy",
     "ScaleAware",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -20,6 +18,7 @@ from ..types import RegionParts, RegionStep
 from ..valid_ranges import sides
 from ._kept import Grouped, HeadOfEachGroup, PredictorOfEachGroup, gathered
 from ._levels import check_pool, scale_of
+from ._norms import norms_as_they_are
 from ._super_resolution import Discriminator, Generator, dilated, pooled_at
 
 __all__ = ["SuperResolution"]
@@ -148,7 +147,7 @@ class _FinerPool(nn.Module):
         chosen = self._below(step.boxes, step.image_shapes, 2 * self.settings.small)
         boxes = [b[mask] for b, mask in zip(step.boxes, chosen.split([len(b) for b in step.boxes]))]
         level, scales = self.pool.map_levels(boxes), self._scales(step.features, step.image_shapes)
-        with _norms_as_they_are(backbone):
+        with norms_as_they_are(backbone):
             halved = self._maps(backbone(F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)))
             with dilated(backbone):
                 targets = self._maps(backbone(images))
@@ -179,16 +178,3 @@ def _keep(pool: _FinerPool, backbone: nn.Module, inputs: tuple) -> None:
 def _entropy(logit: Float[Tensor, " n"], truth: float) -> Float[Tensor, " n"]:
     logit = widen(logit)
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
-
-
-@contextmanager
-def _norms_as_they_are(backbone: nn.Module) -> Iterator[None]:
-    """Batch norms by their running statistics, which stay: half an image may have too few places for any other."""
-    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    try:
-        for norm in norms:
-            norm.eval()
-        yield
-    finally:
-        for norm in norms:
-            norm.train()
