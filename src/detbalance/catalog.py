@@ -22,6 +22,7 @@ FOLDERS = (
     "objectives",
     "image_sampling",
     "augment",
+    "synthesis",
     "views",
     "looks",
     "box_generators",

@@ -115,6 +115,8 @@ class Recipe:
     """(image, target, others) -> (image, target); if it has `fit(annotations, others)`, training calls that first"""
     views: Callable | None = None
     """(row, turn, rng) -> the window of its image that a training image shows (views); None: the whole"""
+    synthesis: Callable | None = None
+    """(images, targets, detect) -> (images, targets, losses) on the batch, in each training step (synthesis)"""
     look: Callable | None = None
     """how images are looked at in detection (looks); None: each as a whole, at the training size"""
     backbone: Callable | None = None

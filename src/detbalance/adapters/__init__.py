@@ -29,6 +29,7 @@ from .region import show_model
 from .remembered import keep_in_place
 from .retinanet import prepare_retinanet
 from .ssd import prepare_ssd
+from .synthesis import attach_synthesis
 from .variance import regressors
 from .yolov2 import prepare_yolov2
 
@@ -57,8 +58,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
 
     The model's class, its forward and the keys of its state_dict stay; a part with state of its own (momentum,
     gradient statistics) adds its buffers under `treatment`, a head its parameters under `head`, a
-    region head beside those that it had. The recipe is copied,
-    so two models never share state.
+    region head beside those that it had, synthesis its networks under `synthesis`. The recipe is copied, so two models
+    never share state.
 
     Args:
         model: a torchvision RetinaNet, FCOS or SSD, or Faster, Mask or Keypoint R-CNN, your own instance or
@@ -129,6 +130,8 @@ def attach(model: Model, recipe: Recipe, *, generator: torch.Generator | None = 
         show_model(model)
     if recipe.objective is not None:
         attach_objective(model, recipe.objective)
+    if recipe.synthesis is not None:
+        attach_synthesis(model, recipe.synthesis)  # after the objective, which weighs the tasks of detection alone
     keep_places_exact(model)
     keep_in_place(model)
     if isinstance(recipe.backbone, Trident):
@@ -158,11 +161,11 @@ _DETECTORS = (
 )
 
 _SLOTS = {
-    "dense": "images, augment, views, look, backbone, neck, region (what trains beside the head), head (RetinaNet "
-    "alone), stages (one Stage), objective",
-    "ssd": "images, augment, views, look, backbone, stages (one Stage), objective",
-    "yolo": "images, augment, views, look, stages (one Stage), objective",
-    "rcnn": "images, augment, views, look, backbone, neck, region, proposal_head, proposals, "
+    "dense": "images, augment, synthesis, views, look, backbone, neck, region (what trains beside the head), head "
+    "(RetinaNet alone), stages (one Stage), objective",
+    "ssd": "images, augment, synthesis, views, look, backbone, stages (one Stage), objective",
+    "yolo": "images, augment, synthesis, views, look, stages (one Stage), objective",
+    "rcnn": "images, augment, synthesis, views, look, backbone, neck, region, proposal_head, proposals, "
     "stages (one Stage, or several as a tuple), objective",
 }
 
@@ -188,6 +191,9 @@ def _check_slots(model: nn.Module, kind: str, recipe: Recipe) -> None:
     learnt = elsewhere if kind == "yolo" else (recipe.proposals,)
     if any(hasattr(stage.box_loss, "needs_log_variance") for stage in learnt):
         lacking.append("a variance for box_loss (proposal networks and YOLOv2 learn none)")
+    heads = getattr(model, "roi_heads", None)
+    if recipe.synthesis is not None and getattr(heads, "keypoint_head", None) is not None:
+        lacking.append("synthesis (keypoints do not follow what is pasted)")
     if recipe.proposals.suppress is not None:
         lacking.append("suppress (a proposal network has it not)")
     for slot in ("code_weights", "refine"):

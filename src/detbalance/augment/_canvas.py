@@ -57,29 +57,13 @@ class Canvas:
         no label any more; boxes and masks of the others are of what is seen."""
         if not self._pieces:
             return self.given, self.target
-        parts = [self._behind(hidden), *(self._seen(n, hidden) for n in range(1, len(self._pieces) + 1))]
+        parts = [
+            left_behind(self.target, self.front > 0, hidden),
+            *(self._seen(n, hidden) for n in range(1, len(self._pieces) + 1)),
+        ]
         boxes, labels, masks = (None if None in part else torch.cat(part) for part in zip(*parts))
         pixels = tv_tensors.wrap(self.pixels, like=self.given) if _is_special(self.given) else self.pixels
         return pixels, with_objects(self.target, boxes, labels, masks, self.size)
-
-    def _behind(self, hidden: float) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The objects of the image itself."""
-        boxes, cover = self.target["boxes"].as_subclass(Tensor), self.front > 0
-        masks = self.target.get("masks")
-        if masks is None:
-            share, seen = uncovered(boxes, cover)
-        else:
-            masks = masks.as_subclass(Tensor)
-            left, total = (masks > 0) & ~cover, (masks > 0).sum((1, 2))
-            share, seen = left.sum((1, 2)) / total.clamp(min=1), bounds(left).to(boxes.dtype)
-            masks = masks * left
-            if not total.all():  # an object without a mask is its box
-                by_box = uncovered(boxes, cover)
-                share = torch.where(total > 0, share, by_box[0])
-                seen = torch.where(total[:, None] > 0, seen, by_box[1])
-        seen = torch.where((share < 1)[:, None], seen, boxes)
-        keep = (share > 0) & (share >= 1 - hidden)
-        return seen[keep], self.target["labels"][keep], None if masks is None else masks[keep]
 
     def _seen(self, number: int, hidden: float) -> tuple[Tensor, Tensor, Tensor | None]:
         """The objects of a piece."""
@@ -95,6 +79,26 @@ class Canvas:
         whole = self.target["masks"].new_zeros((len(seen), *self.size)).as_subclass(Tensor)
         whole[window] = seen.to(whole.dtype)
         return boxes, labels[keep], whole
+
+
+def left_behind(target: Target, cover: Bool[Tensor, "H W"], hidden: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Boxes, labels and masks (None where there are none) of what is still seen of a target's objects when some of the
+    image is covered. What is hidden by more than the share `hidden` is gone."""
+    boxes, masks = target["boxes"].as_subclass(Tensor), target.get("masks")
+    if masks is None:
+        share, seen = uncovered(boxes, cover)
+    else:
+        masks = masks.as_subclass(Tensor)
+        left, total = (masks > 0) & ~cover, (masks > 0).sum((1, 2))
+        share, seen = left.sum((1, 2)) / total.clamp(min=1), bounds(left).to(boxes.dtype)
+        masks = masks * left
+        if not total.all():  # an object without a mask is its box
+            by_box = uncovered(boxes, cover)
+            share = torch.where(total > 0, share, by_box[0])
+            seen = torch.where(total[:, None] > 0, seen, by_box[1])
+    seen = torch.where((share < 1)[:, None], seen, boxes)
+    keep = (share > 0) & (share >= 1 - hidden)
+    return seen[keep], target["labels"][keep], None if masks is None else masks[keep]
 
 
 def uncovered(

@@ -131,11 +131,11 @@ def _free(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if len(image) else np.zeros(0, int)
     for first, last in zip(starts, np.r_[starts[1:], len(image)]):
         if last - first > 1:
-            free[first:last] = _covered(box[first:last]) <= _FREE
+            free[first:last] = covered(box[first:last]) <= _FREE
     return free
 
 
-def _covered(box: np.ndarray) -> np.ndarray:
+def covered(box: np.ndarray) -> np.ndarray:
     """(G,) the largest share of each box that lies in another one that is not within it."""
     low, high = np.maximum(box[:, None, :2], box[None, :, :2]), np.minimum(box[:, None, 2:], box[None, :, 2:])
     area = (box[:, 2:] - box[:, :2]).prod(1)

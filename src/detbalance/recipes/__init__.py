@@ -27,6 +27,7 @@ from . import (
     regression,
     scale,
     soft_sampling,
+    synthesised,
     together,
 )
 from ._shared import KINDS, with_anchors
@@ -43,6 +44,7 @@ from .ranking import *  # noqa: F403
 from .regression import *  # noqa: F403
 from .scale import *  # noqa: F403
 from .soft_sampling import *  # noqa: F403
+from .synthesised import *  # noqa: F403
 from .together import *  # noqa: F403
 
 __all__ = ["COMBINED", "GROUPS", "get", "in_group", "kinds", "names", "parts"]
@@ -55,6 +57,7 @@ GROUPS = (
     ranking,
     images,
     generative,
+    synthesised,
     classes,
     scale,
     boxes,
