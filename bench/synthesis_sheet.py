@@ -19,6 +19,7 @@ from augment_sheet import COLUMNS, sheet, tile
 from detbalance import attach, recipes
 from detbalance.adapters import kind_of
 from detbalance.data.images import DetectionImages
+from detbalance.data.readers import read
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.detectors import build
 
@@ -56,20 +57,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dials = Dials(width=SIZE[1], height=SIZE[0], objects_per_image=3)
         make_dataset(folder, images=100, dials=dials, splits={"train": 1.0})
-        from detbalance.data.readers import read
-
         data = read(Path(folder) / "train.json")
         images = DetectionImages(data, image_size=SIZE)
         torch.manual_seed(0)
         model = build("retinanet", classes=len(data.classes), image_size=SIZE).train()
         attach(model, recipes.get("task_aware_synthesis", kind_of(model)))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
         before, started = tiles(model, images), time.monotonic()
         for step in range(options.steps):
             losses = model(*batch(images, torch.randperm(len(images))[:BATCH].tolist()))
             optimizer.zero_grad()
             sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if step % 25 == 0 or step == options.steps - 1:
                 print(step, {k: round(v.item(), 3) for k, v in losses.items()}, f"{time.monotonic() - started:.0f} s")

@@ -345,3 +345,25 @@ def test_what_lies_on_an_object_travels_with_it():
             assert (small[:2] > large[:2]).all()
             assert (small[2:] < large[2:]).all()
             assert box_iou(small[None], large[None]) < 0.2
+
+
+def test_two_processes_where_one_has_no_objects(two_processes):
+    """Nobody waits for the other, and both hold the same weights after a step."""
+
+    def work(rank):
+        model = nn.parallel.DistributedDataParallel(detector())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        images, targets = batch()
+        for _ in range(2):
+            torch.manual_seed(rank)
+            losses = model(images, targets if rank == 0 else [copy.deepcopy(NONE) for _ in images])
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+        kept = {name: p.detach() for name, p in model.module.named_parameters()}
+        return {"losses": {name: loss.detach() for name, loss in losses.items()}, "parameters": kept}
+
+    first, second = two_processes(work)
+    assert second["losses"]["discriminator"] == 0
+    assert first["losses"]["discriminator"] > 0
+    assert all(first["parameters"][name].equal(second["parameters"][name]) for name in first["parameters"])

@@ -55,4 +55,8 @@ class Discriminator(nn.Module):
 
 
 def _halving(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, 3, 2, 1), nn.LeakyReLU(0.2)
+    """A convolution that keeps the size of what it sees: with torch's own start nothing is left of it after three."""
+    convolution = nn.Conv2d(inputs, outputs, 3, 2, 1)
+    nn.init.kaiming_normal_(convolution.weight, 0.2)
+    nn.init.zeros_(convolution.bias)
+    return convolution, nn.GroupNorm(1, outputs), nn.LeakyReLU(0.2)
