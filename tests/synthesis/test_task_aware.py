@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -174,7 +175,13 @@ def test_a_step_of_the_synthesiser_raises_its_aim(aim):
     nn.init.normal_(synthesis.synthesiser.decide.weight, std=0.1)
     nn.init.normal_(synthesis.discriminator.score.weight, std=1.0)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    loss = run(model, images=images)["synthesiser"]
+
+    def value(losses):
+        told = ["discriminator"] if aim == "adversarial" else ["classification", "bbox_regression"]
+        return sum(losses[name].item() for name in told)
+
+    first = run(model, images=images)
+    loss = first["synthesiser"]
     parameters = list(synthesis.synthesiser.parameters())
     gradients = torch.autograd.grad(loss, parameters)
     size = sum(g.square().sum() for g in gradients)
@@ -183,8 +190,9 @@ def test_a_step_of_the_synthesiser_raises_its_aim(aim):
     with torch.no_grad():
         for p, g in zip(parameters, gradients):
             p -= step * g
-    after = run(model, images=images)["synthesiser"].item()
-    torch.testing.assert_close(loss.item() - after, 1e-7, rtol=0.1, atol=0)
+    after = run(model, images=images)
+    assert value(after) > value(first)
+    torch.testing.assert_close(loss.item() - after["synthesiser"].item(), 1e-7, rtol=0.1, atol=0)
     theirs = [name for name in before if not name.startswith("synthesis.synthesiser.")]
     assert all(dict(model.named_parameters())[name].equal(before[name]) for name in theirs)
 
@@ -197,6 +205,31 @@ def test_hardness_is_the_log_of_the_detectors_own_loss():
     losses = run(hard)
     own = losses["classification"] + losses["bbox_regression"]
     torch.testing.assert_close(losses["synthesiser"], -0.7 * own.log())
+
+
+def test_the_game_against_the_formulas():
+    model, seen = detector(hardness=0.0, adversarial=0.6, identity=0.0), []
+    discriminator = model.synthesis.discriminator
+    nn.init.normal_(discriminator.score.weight, std=1.0)
+    discriminator.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().sigmoid()))
+    losses = run(model)
+    real, pasted, again = seen
+    assert pasted.equal(again)
+    assert len(real) == len(pasted) == 3
+    torch.testing.assert_close(
+        losses["discriminator"].detach(), -(real.log() + (1 - pasted).log()).mean(), rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(losses["synthesiser"].detach(), -0.6 * pasted.log().mean())
+
+
+def test_only_the_size_is_held_near_what_it_was():
+    model = detector(hardness=0.0, adversarial=0.0, identity=0.5)
+    model.synthesis.synthesiser.forward = lambda front, back: (
+        torch.tensor([[0.0, 0, 0.3, 9, 9, 9, 9, 9]]).expand(len(front), 8),
+        torch.zeros(len(front), 8),
+    )
+    expected = 0.5 * (math.log(2) * math.tanh(0.3)) ** 2
+    torch.testing.assert_close(run(model)["synthesiser"].item(), expected, rtol=1e-5, atol=0)
 
 
 def test_the_extra_pass_leaves_no_trace():
