@@ -2,7 +2,6 @@
 
 import copy
 import io
-import math
 import pickle
 
 import pytest
@@ -83,7 +82,7 @@ def test_hidden_objects_lose_their_labels():
     one = {"boxes": torch.tensor([[4.0, 4, 36, 36]]), "labels": torch.tensor([1])}
     # Decisions are random with a deviation of exp(-1.5) at least: no chance in this test. Soft edges round corners off.
     synthesis = TaskAwareSynthesis(share=1.0, cut="box")
-    synthesis.synthesiser.forward = lambda front, back: (torch.zeros(len(front), 8), torch.zeros(len(front), 8))
+    synthesis.synthesiser.forward = lambda front, back: (torch.zeros(len(front), 8), torch.full((len(front), 8), 1e-6))
     pasted = torch.tensor([32.0, 16, 64, 48])  # in the middle
     for box, expected in (
         ([40.0, 20, 60, 40], None),
@@ -222,14 +221,15 @@ def test_the_game_against_the_formulas():
     torch.testing.assert_close(losses["synthesiser"].detach(), -0.6 * pasted.log().mean())
 
 
-def test_only_the_size_is_held_near_what_it_was():
+def test_draws_are_held_near_their_start():
+    """By the divergence of two normal distributions, the sum over the decisions."""
     model = detector(hardness=0.0, adversarial=0.0, identity=0.5)
-    model.synthesis.synthesiser.forward = lambda front, back: (
-        torch.tensor([[0.0, 0, 0.3, 9, 9, 9, 9, 9]]).expand(len(front), 8),
-        torch.zeros(len(front), 8),
-    )
-    expected = 0.5 * (math.log(2) * math.tanh(0.3)) ** 2
-    torch.testing.assert_close(run(model)["synthesiser"].item(), expected, rtol=1e-5, atol=0)
+    assert run(model)["synthesiser"] == 0
+    mean, spread = torch.linspace(-1, 1, 8), torch.linspace(0.5, 2, 8)
+    model.synthesis.synthesiser.forward = lambda front, back: (mean.expand(len(front), 8), spread.expand(len(front), 8))
+    drawn, start = torch.distributions.Normal(mean, spread), torch.distributions.Normal(torch.zeros(8), torch.ones(8))
+    expected = torch.distributions.kl_divergence(drawn, start).sum()
+    torch.testing.assert_close(run(model)["synthesiser"].detach(), 0.5 * expected)
 
 
 def test_the_extra_pass_leaves_no_trace():

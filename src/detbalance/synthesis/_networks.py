@@ -38,7 +38,8 @@ class Synthesiser(nn.Module):
         """The object's colours and alpha, the image's colours and where its boxes are."""
         seen = torch.cat((self.trunk(front).flatten(1), self.trunk(back).flatten(1)), 1)
         mean, spread = self.decide(F.leaky_relu(self.join(seen), 0.2)).split(self.outputs, 1)
-        return mean, torch.exp(1.5 * torch.tanh(spread))  # never certain, never without bound
+        # Never at the end of what it may choose, never certain, never without bound.
+        return 2 * torch.tanh(mean / 2), torch.exp(1.5 * torch.tanh(spread))
 
 
 class Discriminator(nn.Module):

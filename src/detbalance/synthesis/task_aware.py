@@ -39,15 +39,17 @@ class TaskAwareSynthesis(nn.Module):
     composites as they are, and two losses join its own:
 
         discriminator   -log D(real) - log(1 - D(composite))                            D learns, all else stands still
-        synthesiser     -a log D(composite) - h log L(composites) + k (log size)^2       S learns, all else stands still
+        synthesiser     -a log D(composite) - h log L(composites) + k K                  S learns, all else stands still
 
     L is the sum of the detector's losses, of which the gradient comes back through the pixels of the composites; that
     takes one more pass through the detector, of the composites alone, in every `every`-th step. Its logarithm asks for
     a share more of whatever the detector still loses. D sees a window around the object, and around the same object in
     its own image.
 
-    For each decision S, which sees the object and the image with its boxes, gives the mean and the deviation of a
-    random draw, so that it may choose among many and never has but one. At first it has no preference: objects lie
+    For each decision S, which sees the object and the image with its boxes, gives the mean m and the deviation s of a
+    random draw, so that it may choose among many and never has but one. K, the sum of (m^2 + s^2 - 1) / 2 - log s over
+    the decisions, holds the draws near their start, objects as they are anywhere in the image; without it S soon puts
+    everything into one corner as small as it may. At first it has no preference: objects lie
     anywhere in the image, all of them inside, and at 0.5 to 2 times their size, turned by up to 30 degrees, 1 / 1.5 to
     1.5 times their contrast and at most 0.1 lighter or darker in each colour; these are the limits for good. Objects
     are cut along their masks where targets have them, else along what is salient (`cut="box"`: their box), as in
@@ -96,7 +98,7 @@ class TaskAwareSynthesis(nn.Module):
         every: int = 2,
         adversarial: float = 1.0,
         hardness: float = 1.0,
-        identity: float = 0.1,
+        identity: float = 0.3,
         cut: str = "saliency",
         hidden: float = 0.5,
         width: int = 16,
@@ -158,13 +160,14 @@ class TaskAwareSynthesis(nn.Module):
         # Logistic for the place: with mean 0 and deviation 1 its sigmoid is uniform.
         place, look = torch.rand(len(drawn), 2).logit(eps=1e-4), torch.randn(len(drawn), _DECISIONS - 2)
         decisions = mean + spread * torch.cat((place, look), 1).to(mean)
+        distance = ((mean.square() + spread.square() - 1) / 2 - spread.log()).sum(1)
         made = []
-        for (row, other, number, piece), decision in zip(drawn, decisions):
+        for (row, other, number, piece), decision, far in zip(drawn, decisions, distance):
             image, target = images[row], targets[row]
             masks = piece.masks.to(image)
             masks = torch.stack([feathered(mask) for mask in masks])
             x1, y1, x2, y2 = piece.bounds
-            placement, log_scale = _placed(decision, (x2 - x1, y2 - y1), image.shape[-2:])
+            placement = _placed(decision, (x2 - x1, y2 - y1), image.shape[-2:])
             pixels, masks = composite(image, piece.pixels.to(image), masks, ((x1 + x2) / 2, (y1 + y2) / 2), placement)
             new, box = _new_target(target, masks.detach().cpu() > 0.5, piece.labels, self.hidden)
             if box is None:
@@ -173,7 +176,7 @@ class TaskAwareSynthesis(nn.Module):
                 window(pixels, box, _WINDOW, _REACH),
                 window(images[other], targets[other]["boxes"][number], _WINDOW, _REACH),
             )
-            made.append(_Composite(row, pixels, new, *pair, log_scale))
+            made.append(_Composite(row, pixels, new, *pair, far))
         return made
 
     def _draw(self, images: list[Tensor], targets: list[Target]) -> list[tuple[int, int, int, Piece]]:
@@ -208,7 +211,7 @@ class TaskAwareSynthesis(nn.Module):
         told = _entropy(self.discriminator(real), 1.0) + _entropy(self.discriminator(pasted.detach()), 0.0)
         still = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         fooled = _entropy(torch.func.functional_call(self.discriminator, still, (pasted,)), 1.0)
-        loss = self.adversarial * fooled + self.identity * torch.stack([one.log_scale for one in made]).square()
+        loss = self.adversarial * fooled + self.identity * torch.stack([one.distance for one in made])
         if hard is not None:
             loss = loss - self.hardness * hard.clamp(min=1e-4).log()
         return {"discriminator": told.sum() / count + nothing, "synthesiser": loss.sum() / count + nothing}
@@ -229,7 +232,8 @@ class _Composite:
     """the window around the object"""
     real: Float[Tensor, "3 s s"]
     """the same in the object's own image"""
-    log_scale: Float[Tensor, ""]
+    distance: Float[Tensor, ""]
+    """of its draws from where they started"""
 
 
 def _range_of(images: list[Tensor]) -> tuple[float, float]:
@@ -267,10 +271,8 @@ def _resized(planes: Tensor) -> Tensor:
     return F.interpolate(planes[None], (_VIEW, _VIEW), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def _placed(
-    decision: Float[Tensor, " d"], size: tuple[int, int], image: tuple[int, int]
-) -> tuple[Placement, Float[Tensor, ""]]:
-    """The placement, all of the object in the image, and the logarithm of its scale."""
+def _placed(decision: Float[Tensor, " d"], size: tuple[int, int], image: tuple[int, int]) -> Placement:
+    """All of the object in the image."""
     extent, whole = decision.new_tensor(size), decision.new_tensor((image[1], image[0]))
     turn = torch.tanh(decision[2:])
     angle = _LIMITS["angle"] * turn[1]
@@ -280,7 +282,7 @@ def _placed(
     half = (scale * half).minimum(whole / 2)
     centre = half + (whole - 2 * half) * decision[:2].sigmoid()
     contrast, colour = (_LIMITS["contrast"] * turn[2]).exp(), _LIMITS["colour"] * turn[3:]
-    return Placement(centre, scale, angle, contrast, colour), scale.log()
+    return Placement(centre, scale, angle, contrast, colour)
 
 
 def _new_target(
