@@ -113,6 +113,7 @@ def test_task_shares_and_pace():
     even = read_log({"loss_box": slow, "loss_class": slow})
     assert objective.task_balance(even).value == pytest.approx(0)
     assert objective.task_pace(even).value == 0
+    assert objective.task_pace(even).summary.startswith("All tasks made half")
 
 
 def test_losses_below_zero_have_a_share_too():

@@ -122,6 +122,8 @@ def task_pace(log: Mapping[str, np.ndarray]) -> Finding | None:
         summary=(
             f"{fast} made half of its descent in {percent(half[fast])} of the training, {slow} in "
             f"{percent(half[slow])}."
+            if half[fast] < half[slow]
+            else f"All tasks made half of their descent in {percent(half[slow])} of the training."
         ),
         tables=(
             Table(
