@@ -243,9 +243,9 @@ REMARKS = {
         "than a tenth falls into the last of the ten bins, which then has a tenth of the weight: 730 steps are too few."
     ),
     "chess-retinanet-balanced": (
-        "The parts were chosen on a fifth of the training images, held out, one seed: baseline 61.8, `rank_sort` 69.5, "
-        "`rank_sort+panet` 70.4, `rank_sort+repeat_factor` 70.9. A run of `balanced` takes about a tenth more processor "
-        "time than one of the baseline."
+        "The parts were chosen on a fifth of the training images, held out, one seed: baseline 61.8, `rank_sort` "
+        "69.5, `rank_sort+panet` 70.4, `rank_sort+repeat_factor` 70.9. A run of `balanced` takes about a tenth more "
+        "processor time than one of the baseline."
     ),
     "lookalikes-retinanet-ranking": (
         "Within nine epochs the focal loss of the baseline hardly tells the objects from their look-alikes; losses "
