@@ -1,9 +1,9 @@
 """Draws the contact sheet of task-aware synthesis: composites before and after some training on generated pictures.
 
 Both halves show the same images, objects and draws of chance; what differs is what the synthesiser has learnt. Prints
-how the losses went, and what it chooses on average.
+how the losses went.
 
-    python bench/synthesis_sheet.py docs/figures [--steps 300]
+    python bench/synthesis_sheet.py docs/figures [--steps 110]
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def tiles(model, images: DetectionImages) -> list:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=110)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -294,7 +294,7 @@ def test_every_detector_trains(name):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         assert all(p.grad is not None for p in model.synthesis.parameters())
         optimizer.step()
-        totals.append(float(sum(own)))
+        totals.append(sum(own).item())
     assert min(totals[1:]) < totals[0]
     model.eval()
     with torch.no_grad():

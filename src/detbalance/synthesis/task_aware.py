@@ -49,19 +49,21 @@ class TaskAwareSynthesis(nn.Module):
     For each decision S, which sees the object and the image with its boxes, gives the mean m and the deviation s of a
     random draw, so that it may choose among many and never has but one. K, the sum of (m^2 + s^2 - 1) / 2 - log s over
     the decisions, holds the draws near their start, objects as they are anywhere in the image; without it S soon puts
-    everything into one corner as small as it may. At first it has no preference: objects lie
-    anywhere in the image, all of them inside, and at 0.5 to 2 times their size, turned by up to 30 degrees, 1 / 1.5 to
-    1.5 times their contrast and at most 0.1 lighter or darker in each colour; these are the limits for good. Objects
-    are cut along their masks where targets have them, else along what is salient (`cut="box"`: their box), as in
-    `augment`; their box is tight around what is seen. What they hide by more than the share `hidden` loses its label,
-    boxes and masks of the rest are of what is seen.
+    everything into one corner as small as it may. At first it has no preference: objects lie anywhere in the image, all
+    of them inside, and at 0.5 to 2 times their size, turned by up to 30 degrees, 1 / 1.5 to 1.5 times their contrast
+    and at most 0.1 lighter or darker in each colour; these are the limits for good. The gradient of L sees the pixels
+    alone, and not that the box moves with its object.
+
+    Objects are cut along their masks where targets have them, else along what is salient (`cut="box"`: their box), as
+    in `augment`; their box is tight around what is seen. What they hide by more than the share `hidden` loses its
+    label, boxes and masks of the rest are of what is seen.
 
     From memory, or ours: the paper's S and D are larger (it starts from a pretrained network and gives an affine map
     alone); sizes, limits and the weights of the losses are ours, the paper's are not known to us, nor is its exact loss
     of a detector, in place of which stands -log L. The paper takes S, D and detector in turns; here one step trains all
-    three, each loss with the parameters of the others held fixed. It also pastes background, so that the edges of
-    pasting tell a detector nothing; here edges are soft, which they are in no real image. In the paper L is of one
-    class of a pretrained detector; here of one that still learns.
+    three, each loss with the parameters of the others held fixed. The paper's detector was trained before; here it
+    still learns. The paper also pastes background, so that the edges of pasting tell a detector nothing; that is left
+    out.
 
     Images that nothing is pasted into, as of a batch without other objects, pass as they are, with losses of zero.
     Keypoints do not follow, and `attach` refuses detectors of them.
