@@ -91,6 +91,17 @@ REGRESSION = (
 )
 """Box losses; the baseline's is L1."""
 
+PYRAMIDS = (
+    "balanced_fpn feature_hierarchy panet stdn parallel_fpn reconfigured_fpn zoom_out_in mlfpn nas_fpn auto_fpn bifpn "
+    "aug_fpn dynamic_head efip mscf"
+)
+SMALL = "snip sniper sliced trident nwd size_balanced"
+"""The remedies against scale imbalance: necks, and what looks at sizes."""
+
+PLACES = "hsd guided_anchoring meta_anchor free_anchor atss soft_labels"
+REGION_PLACES = "cascade iou_uniform dynamic_rcnn guided_anchoring kl_loss"
+"""The remedies against imbalance of IoU and location, in RetinaNet and in Faster R-CNN."""
+
 SKEWED = Dials(class_skew=100.0)
 SCALES = Dials(scale=1.0)
 
@@ -173,6 +184,36 @@ EXPERIMENTS = (
             note="Box losses; the baseline has L1.",
         )
         for data in ("bccd", "deeppcb")
+    ),
+    *(
+        Experiment(
+            name=f"{data}-{detector}-places",
+            data=data,
+            recipes=("baseline", *names.split()),
+            settings=Settings(detector=detector, epochs=10),
+            note="How close to the objects, and where about them, what trains lies.",
+        )
+        for data in ("bccd", "deeppcb")
+        for detector, names in (("retinanet", PLACES), ("faster_rcnn", REGION_PLACES))
+    ),
+    *(
+        Experiment(
+            name=f"{data}-retinanet-{group}",
+            data=data,
+            recipes=("baseline", *names.split()),
+            settings=Settings(epochs=9 if dials else 10),
+            seeds=seeds,
+            dials=dials,
+            note=f"{about}{note}",
+        )
+        for data, dials, about in (
+            ("scales", SCALES, "Generated data, nearly all objects near the smallest size. "),
+            ("facemask", None, ""),
+        )
+        for group, seeds, note, names in (
+            ("pyramids", 1, "Pyramids in place of the FPN.", PYRAMIDS),
+            ("small", 3, "What looks at sizes.", SMALL),
+        )
     ),
     *(
         Experiment(
