@@ -35,16 +35,17 @@ class AdversarialExamples:
     - `turn`, the spatial transformer network (ASTN, section 4.2): it turns four blocks of channels, each by an angle of
       its own within +-`degrees`, and learns by the reversed gradient of the classification loss.
 
-    Both together turn first and hide then, as the paper does. The head sees the changed regions beside the ones as they
+    Both together hide first and turn then, as the paper does. The head sees the changed regions beside the ones as they
     are, and its losses of these, with the average of the step, train it (`loss_hard_classifier`, `loss_hard_box_reg`):
     the plain detector's losses, whatever the recipe's. Opponent and detector learn in the same step, each with the
     other held fixed. For `start` steps the opponent alone learns, as the paper trains it beforehand. Nothing of it is
     left in detection.
 
-    What differs from the paper, or is from memory: the paper shows the head the changed features instead of the others;
-    it trains the opponent for ten thousand iterations first and then keeps those masks that lowered the score, here the
-    exact search goes on in every step; the sizes of both networks are ours; upper half, a third, the degrees and the
-    four blocks are from memory.
+    What differs from the paper, or is from memory: the head sees changed and plain features in the same step (the
+    authors' code seems to alternate); the paper trains detector and opponent for many thousand iterations first and
+    then keeps those masks that lowered the score, here the exact search goes on in every step; the authors' code drops
+    15 of the 20 places pointed at of 7 x 7, while upper half and a third are from memory of the text, as are the order
+    of both, the degrees and the four blocks; the sizes of both networks are ours.
 
     Shapes: RegionParts -> RegionParts. It comes behind others in the slot `region`, and takes a pool that gives a map.
     Identity: with `hide` and `turn` off the added losses are those of the objects' regions as they are.
@@ -123,14 +124,13 @@ class _Opponent(nn.Module):
             self.steps += 1
             clean = widen(step.pooled)[rows]
             hard = fixed = clean.detach() if alone else clean
-            if self.turning is not None:
-                angles = self.turning(clean.detach())
-                hard, fixed = turned(hard, _Reversed.apply(angles)), turned(fixed, angles.detach())
             if self.hiding is not None:
-                heat = self.hiding(fixed.detach())
-                losses["loss_hiding"] = self._hiding_loss(heat, fixed.detach(), shows, step)
-                kept = sampled_mask(heat.detach(), self.settings.upper, self.settings.hidden)[:, None]
-                hard, fixed = hard * kept, fixed * kept
+                heat = self.hiding(clean.detach())
+                losses["loss_hiding"] = self._hiding_loss(heat, clean.detach(), shows, step)
+                hard = fixed = hard * sampled_mask(heat.detach(), self.settings.upper, self.settings.hidden)[:, None]
+            if self.turning is not None:
+                angles = self.turning(fixed.detach())
+                hard, fixed = turned(hard, _Reversed.apply(angles)), turned(fixed, angles.detach())
             # The boxes are learnt from the same regions, but do not drive the opponent.
             classified = self._seen(hard, rows, shows, step, still=alone)
             regressed = classified if hard is fixed else self._seen(fixed, rows, shows, step, still=alone)
