@@ -18,6 +18,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from detbalance import recipes
+from detbalance.combination import ablation
 from detbalance.comparison import compare
 from detbalance.data.annotations import Annotations
 from detbalance.data.readers import read
@@ -107,8 +109,6 @@ SCALES = Dials(scale=1.0)
 
 WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
 """The settings under which `balanced` is tried."""
-BALANCED = "rank_sort panet repeat_factor"
-"""Its parts."""
 
 EXPERIMENTS = (
     Experiment(
@@ -248,12 +248,7 @@ EXPERIMENTS = (
     Experiment(
         name="chess-retinanet-ablation",
         data="chess",
-        recipes=(
-            "baseline",
-            "balanced",
-            *(f"balanced-{part}" for part in BALANCED.split()),
-            *BALANCED.split(),
-        ),
+        recipes=tuple(ablation("balanced", recipes.parts("balanced", "dense"))),
         settings=WHOLE["chess"],
         probe=25,
         note="`balanced`, without each of its parts, and each of them alone.",

@@ -14,7 +14,8 @@ from .scale import panet
 
 __all__ = ["balanced", "libra"]
 
-BALANCED = ("rank_sort", "panet", "repeat_factor")
+_PARTS = (rank_sort, panet, repeat_factor)
+BALANCED = tuple(part.__name__ for part in _PARTS)
 """The parts of `balanced`."""
 
 
@@ -36,4 +37,4 @@ def balanced(kind: str) -> Recipe:
     loss scaled to the class loss, each box by its score. Object sizes and IoUs have none of their own. The parts were
     chosen on chess pieces held out of a training set; see docs/evidence.md."""
     sigmoid("balanced", kind)
-    return combine("balanced", *(part(kind) for part in (rank_sort, panet, repeat_factor)))
+    return combine("balanced", *(part(kind) for part in _PARTS))
