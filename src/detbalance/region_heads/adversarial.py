@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..common import require, sum_over_ranks, widen, world_size
+from ..opponents import still
 from ..taxonomy import Imbalance
 from ..types import RegionParts, RegionStep, Samples
 from ._kept import gathered
@@ -132,17 +133,17 @@ class _Opponent(nn.Module):
                 angles = self.turning(fixed.detach())
                 hard, fixed = turned(hard, _Reversed.apply(angles)), turned(fixed, angles.detach())
             # The boxes are learnt from the same regions, but do not drive the opponent.
-            classified = self._seen(hard, rows, shows, step, still=alone)
-            regressed = classified if hard is fixed else self._seen(fixed, rows, shows, step, still=alone)
+            classified = self._seen(hard, rows, shows, step, alone=alone)
+            regressed = classified if hard is fixed else self._seen(fixed, rows, shows, step, alone=alone)
             told, placed = plain_losses(classified)[0], plain_losses(regressed)[1]
         weight = 1.0 if alone else self.settings.weight
         return {**losses, "loss_hard_classifier": weight * told, "loss_hard_box_reg": weight * placed}
 
     def _seen(
-        self, x: Tensor, rows: Int[Tensor, " R"], shows: Bool[Tensor, " S"], step: RegionStep, *, still: bool
+        self, x: Tensor, rows: Int[Tensor, " R"], shows: Bool[Tensor, " S"], step: RegionStep, *, alone: bool
     ) -> Samples:
-        """What the head makes of changed regions; with `still` its parameters learn nothing from it."""
-        head, predictor = (_still(part) if still else part for part in (step.head, step.predictor))
+        """What the head makes of changed regions; with `alone` its parameters learn nothing from it."""
+        head, predictor = (still(part) if alone else part for part in (step.head, step.predictor))
         with norms_as_they_are(step.head, step.predictor):
             logits, regression = predictor(head(x))
         count = len(step.samples.labels)
@@ -263,9 +264,3 @@ class _Reversed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         return -gradient
-
-
-def _still(module: nn.Module):
-    """A module whose parameters learn nothing."""
-    fixed = {name: p.detach() for name, p in module.named_parameters()}
-    return lambda x: torch.func.functional_call(module, fixed, (x,))

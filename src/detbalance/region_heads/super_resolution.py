@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
 from ..common import require, sum_over_ranks, widen, world_size
+from ..opponents import entropy, still
 from ..taxonomy import Imbalance
 from ..types import RegionParts, RegionStep
 from ..valid_ranges import sides
@@ -129,9 +130,8 @@ class _FinerPool(nn.Module):
         size = widen(target).square().mean().sqrt().clamp(min=1e-3) if len(target) else 1.0
         made, target = widen(self.generator(poor, lower)) / size, widen(target) / size
         content = (made - target).square().mean((1, 2, 3))
-        still = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        fooled = _entropy(torch.func.functional_call(self.discriminator, still, (made,)), 1.0)
-        told = _entropy(self.discriminator(target), 1.0) + _entropy(self.discriminator(made.detach()), 0.0)
+        fooled = entropy(still(self.discriminator)(made), 1.0)
+        told = entropy(self.discriminator(target), 1.0) + entropy(self.discriminator(made.detach()), 0.0)
         count = sum_over_ranks(content.new_tensor(float(len(content)))) / world_size()
         content, fooled, told = (loss.sum() / count.clamp(min=1) for loss in (content, fooled, told))
         return {
@@ -173,8 +173,3 @@ def _keep(pool: _FinerPool, backbone: nn.Module, inputs: tuple) -> None:
     """A hook: the images of a step of training."""
     if pool.training and torch.is_grad_enabled():
         pool._images = inputs[0]
-
-
-def _entropy(logit: Float[Tensor, " n"], truth: float) -> Float[Tensor, " n"]:
-    logit = widen(logit)
-    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")

@@ -17,6 +17,7 @@ from ..augment._canvas import left_behind, with_objects
 from ..augment._objects import covered
 from ..augment._piece import Piece, bounds, cut
 from ..common import require, sum_over_ranks, widen, world_size
+from ..opponents import entropy, still
 from ..taxonomy import Imbalance
 from ..types import Target
 from ._compositing import Placement, composite, feathered, window
@@ -210,9 +211,8 @@ class TaskAwareSynthesis(nn.Module):
         if not made:
             return {"discriminator": nothing, "synthesiser": nothing}
         pasted, real = torch.stack([one.pasted for one in made]), torch.stack([one.real for one in made])
-        told = _entropy(self.discriminator(real), 1.0) + _entropy(self.discriminator(pasted.detach()), 0.0)
-        still = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        fooled = _entropy(torch.func.functional_call(self.discriminator, still, (pasted,)), 1.0)
+        told = entropy(self.discriminator(real), 1.0) + entropy(self.discriminator(pasted.detach()), 0.0)
+        fooled = entropy(still(self.discriminator)(pasted), 1.0)
         loss = self.adversarial * fooled + self.identity * torch.stack([one.distance for one in made])
         if hard is not None:
             loss = loss - self.hardness * hard.clamp(min=1e-4).log()
@@ -307,7 +307,3 @@ def _new_target(
         left = torch.cat((left, masks.to(left.dtype))).to(device)
     boxes, labels = torch.cat((boxes, pasted)).to(device), torch.cat((stay, labels)).to(device)
     return with_objects(target, boxes, labels, left, cover.shape), pasted[0]
-
-
-def _entropy(logit: Float[Tensor, " n"], truth: float) -> Float[Tensor, " n"]:
-    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, truth), reduction="none")
