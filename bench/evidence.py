@@ -6,6 +6,8 @@ Finished runs are never repeated: the script can be stopped at any time and star
     python bench/evidence.py --list                what is done and what is left
     python bench/evidence.py --only bccd-retinanet one of them
     python bench/evidence.py --tables              only write the tables in docs/evidence.md anew
+    python bench/evidence.py --jobs 16 --minutes 9 only the runs, sixteen at a time on one thread each, for nine
+                                                   minutes; a call without --jobs then makes the files
 
 The real datasets are looked for in ../shared/data (or --data); an experiment whose data are absent is left out.
 """
@@ -14,16 +16,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+import signal
 import time
+import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
+import candidates
 from detbalance import recipes
+from detbalance.adapters import kind_of
 from detbalance.combination import ablation
-from detbalance.comparison import compare
+from detbalance.comparison import compare, run_one
 from detbalance.data.annotations import Annotations
+from detbalance.data.images import DetectionImages, flips
 from detbalance.data.readers import read
+from detbalance.data.splits import split
 from detbalance.data.synthetic import Dials, make_dataset
+from detbalance.detectors import build
 from detbalance.runs import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,13 +62,15 @@ class Experiment:
     """of the generated data"""
     probe: int = 0
     """measure what drives the training of the first seed, every so many steps"""
+    held_out: bool = False
+    """train on four fifths of the training images and test on the fifth: to choose by, without the test images"""
 
     @property
     def runs(self) -> str:
         """Folder of the runs: experiments on the same data under the same settings share them."""
         usual = asdict(Settings(detector=self.settings.detector))
         differing = [f"{name}_{value}" for name, value in asdict(self.settings).items() if value != usual[name]]
-        return "-".join((self.data, self.settings.detector, *differing))
+        return "-".join((self.data, self.settings.detector, *differing, *(["held_out"] if self.held_out else [])))
 
 
 NANO = Settings()
@@ -109,6 +124,44 @@ SCALES = Dials(scale=1.0)
 
 WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
 """The settings under which `balanced` is tried."""
+
+CANDIDATES = str(Path(__file__).with_name("candidates.py")) + ":"
+"""Recipes tried for a named recipe that have no name of their own."""
+
+CHOICES = {
+    "balanced": (
+        ("chess", "bccd", "facemask"),
+        2,
+        "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+repeat_factor+mosaic "
+        "rank_sort+panet+mosaic rank_sort+copy_paste rank_sort+trident_fast rank_sort+size_balanced "
+        "rank_sort+class_balanced",
+    ),
+    "long_tail": (
+        ("skewed", "facemask"),
+        1,
+        "repeat_factor class_aware over_sampling failing_classes class_balanced equalised_focal logit_adjustment "
+        "copy_paste repeat_factor+copy_paste repeat_factor+equalised_focal repeat_factor+logit_adjustment "
+        "class_aware+copy_paste repeat_factor+instance_switching over_sampling+copy_paste repeat_factor+mosaic "
+        "rank_sort+class_balanced rank_sort+repeat_factor rank_sort+repeat_factor+copy_paste rank_sort+copy_paste "
+        "rank_sort+over_sampling rank_sort+class_aware",
+    ),
+    "small_objects": (
+        ("scales", "facemask"),
+        1,
+        "panet balanced_fpn bifpn efip mscf snip sniper sliced trident nwd size_balanced nwd+size_balanced sliced+nwd "
+        "sliced+panet sliced+rank_sort sniper+nwd sniper+rank_sort rank_sort+panet rank_sort+mosaic "
+        "rank_sort+size_balanced",
+    ),
+    "tight_boxes": (
+        ("bccd", "deeppcb"),
+        1,
+        "atss hsd rank_sort alpha_iou wise_iou iou_balanced_loss quality_focal free_anchor hsd+alpha_iou "
+        "rank_sort+panet atss_quality atss_quality_alpha atss_varifocal rank_sort_alpha rank_sort_diou",
+    ),
+}
+"""What the parts of each named recipe were chosen from: data, seeds, candidates."""
+
+REGION_CHOICES = "rank_sort balanced pisa cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic"
 
 EXPERIMENTS = (
     Experiment(
@@ -269,6 +322,23 @@ EXPERIMENTS = (
             ("skewed", Settings(epochs=9), SKEWED),
         )
     ),
+    *(
+        Experiment(
+            name=f"{data}-{detector}-choice-{group}",
+            data=data,
+            recipes=("baseline", *(CANDIDATES * hasattr(candidates, name) + name for name in names.split())),
+            settings=replace(WHOLE.get(data, Settings(epochs=9)), detector=detector),
+            seeds=seeds,
+            dials={"skewed": SKEWED, "scales": SCALES}.get(data),
+            held_out=True,
+            note=f"What the parts of `{group}` were chosen by: images held out of the training images.",
+        )
+        for group, detector, (folders, seeds, names) in (
+            *((group, "retinanet", choice) for group, choice in CHOICES.items()),
+            ("balanced", "faster_rcnn", (("chess", "bccd", "facemask"), 1, REGION_CHOICES)),
+        )
+        for data in folders
+    ),
 )
 
 
@@ -298,9 +368,88 @@ SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent"
 def dataset(experiment: Experiment, root: Path, runs: Path) -> Annotations | None:
     """The experiment's data; None where they are not on this machine."""
     if experiment.dials is not None:
-        return make_dataset(runs / "data" / experiment.data, images=experiment.images, dials=experiment.dials)
-    folder = root / experiment.data
-    return read(folder, strict=True) if folder.is_dir() else None
+        data = make_dataset(runs / "data" / experiment.data, images=experiment.images, dials=experiment.dials)
+    elif (root / experiment.data).is_dir():
+        data = read(root / experiment.data, strict=True)
+    else:
+        return None
+    return split(data)[0] if experiment.held_out else data
+
+
+def run_jobs(experiments: list[Experiment], root: Path, runs: Path, jobs: int, device: str, minutes: float) -> None:
+    """The runs of all experiments, several at a time, each on one thread; none is begun in the last tenth of the time.
+
+    Every process has the images from this one, which must not have touched the GPU before.
+    """
+    end = time.monotonic() + 60 * minutes
+    images: dict[str, tuple] = {}
+    wanted: dict[tuple[str, str, int], tuple] = {}
+    for experiment in experiments:
+        if experiment.runs not in images:
+            data = dataset(experiment, root, runs)
+            if data is None:
+                print(f"{experiment.name}: left out, {root / experiment.data} is not there")
+                continue
+            images[experiment.runs] = tuple(
+                decoded(part, experiment.settings.image_size, i) for i, part in enumerate(split(data))
+            )
+        for seed in range(experiment.seeds):
+            for name in experiment.recipes:
+                key = experiment.runs, name, seed
+                probe = max(experiment.probe if seed == 0 else 0, wanted.get(key, (None, 0))[1])
+                wanted[key] = experiment.settings, probe
+    order = sorted(wanted, key=lambda key: key[2])
+    kinds = {name: kind_of(build(name, classes=2)) for name in {e.settings.detector for e in experiments}}
+    fork = multiprocessing.get_context("fork")
+    place = fork.Value("i", 0)
+
+    def work() -> None:
+        os.setpgrp()
+        torch.set_num_threads(1)
+        while True:
+            with place.get_lock():
+                turn = place.value
+                place.value += 1
+            if turn >= len(order) or time.monotonic() > end - 6 * minutes:
+                return
+            where, name, seed = order[turn]
+            settings, probe = wanted[order[turn]]
+            settings, started = replace(settings, seed=seed), time.monotonic()
+            (training, training_images), (testing, testing_images) = images[where]
+            try:
+                recipe = recipes.get(name, kinds[settings.detector])
+                run = run_one(
+                    training,
+                    testing,
+                    runs / where / recipe.name / f"seed{seed}",
+                    recipe=recipe,
+                    settings=settings,
+                    device=device,
+                    probe=probe,
+                    images=training_images,
+                    test_images=testing_images,
+                )
+                ap = 100 * run["evaluation"]["metrics"]["AP"]
+                print(f"{where} {name} seed {seed}: AP {ap:.1f}, {time.monotonic() - started:.0f} s", flush=True)
+            except (ArithmeticError, RuntimeError, ValueError):  # the comparison will say so again
+                print(f"{where} {name} seed {seed} failed", flush=True)
+                traceback.print_exc()
+
+    workers = [fork.Process(target=work) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
+    for worker in workers:
+        if worker.is_alive():  # its run goes on from its checkpoint another time
+            os.killpg(worker.pid, signal.SIGKILL)
+
+
+def decoded(part: Annotations, size: tuple[int, int], testing: int) -> tuple[Annotations, DetectionImages]:
+    """A part of a dataset, and its images in memory."""
+    images = DetectionImages(part, image_size=size, transforms=None if testing else flips())
+    images.check()
+    return part, images
 
 
 def run(experiment: Experiment, root: Path, runs: Path) -> None:
@@ -435,8 +584,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names, with commas")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--jobs", type=int, default=0, help="so many runs at a time, and no files yet")
+    parser.add_argument("--minutes", type=float, default=60.0, help="with --jobs, how long")
+    parser.add_argument("--device", default="cpu", help="with --jobs")
     options = parser.parse_args()
     chosen = [e for e in EXPERIMENTS if not options.only or e.name in options.only.split(",")]
+    if options.jobs:
+        left = [e for e in chosen if options.only or not (EVIDENCE / f"{e.name}.json").exists()]
+        run_jobs(left, options.data, options.runs, options.jobs, options.device, options.minutes)
+        return
     for experiment in chosen:
         done = (EVIDENCE / f"{experiment.name}.json").exists()
         if options.list:

@@ -1,0 +1,44 @@
+"""Combinations that were tried for the named recipes and have no name of their own; see `choice` in evidence.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detbalance.assigners import ATSSAssigner
+from detbalance.losses import AlphaIoULoss, DIoULoss, GIoULoss, QualityFocalLoss, VarifocalLoss
+from detbalance.recipe import Recipe, Stage
+from detbalance.recipes import get
+
+
+def atss_quality(kind: str) -> Recipe:
+    """ATSS with quality focal loss and GIoU loss."""
+    return _dense("atss_quality", Stage(cls_loss=QualityFocalLoss(), box_loss=GIoULoss(), box_weight=2.0))
+
+
+def atss_quality_alpha(kind: str) -> Recipe:
+    """ATSS with quality focal loss and alpha-IoU loss."""
+    return _dense("atss_quality_alpha", Stage(cls_loss=QualityFocalLoss(), box_loss=AlphaIoULoss(), box_weight=2.0))
+
+
+def atss_varifocal(kind: str) -> Recipe:
+    """ATSS with varifocal loss and GIoU loss."""
+    return _dense("atss_varifocal", Stage(cls_loss=VarifocalLoss(), box_loss=GIoULoss(), box_weight=2.0))
+
+
+def rank_sort_alpha(kind: str) -> Recipe:
+    """Rank & Sort with alpha-IoU loss."""
+    return _ranked("rank_sort_alpha", kind, AlphaIoULoss())
+
+
+def rank_sort_diou(kind: str) -> Recipe:
+    """Rank & Sort with DIoU loss."""
+    return _ranked("rank_sort_diou", kind, DIoULoss())
+
+
+def _dense(name: str, stage: Stage) -> Recipe:
+    return Recipe(name=name, stages=replace(stage, assign=ATSSAssigner(), prior=0.01))
+
+
+def _ranked(name: str, kind: str, loss) -> Recipe:
+    recipe = get("rank_sort", kind)
+    return replace(recipe, name=name, stages=replace(recipe.stages, box_loss=loss))
