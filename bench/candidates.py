@@ -1,9 +1,10 @@
-"""Combinations that were tried for the named recipes and have no name of their own; see `choice` in evidence.py."""
+"""Recipes of evidence.py without a name of their own: tried for the named ones, and anchors of a dataset."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from detbalance.anchor_settings import AnchorSettings
 from detbalance.assigners import ATSSAssigner
 from detbalance.losses import AlphaIoULoss, DIoULoss, GIoULoss, QualityFocalLoss, VarifocalLoss
 from detbalance.recipe import Recipe, Stage
@@ -33,6 +34,20 @@ def rank_sort_alpha(kind: str) -> Recipe:
 def rank_sort_diou(kind: str) -> Recipe:
     """Rank & Sort with DIoU loss."""
     return _ranked("rank_sort_diou", kind, DIoULoss())
+
+
+def designed_anchors_bccd(kind: str) -> Recipe:
+    """What `detbalance anchors bccd` finds from the training images for the nano RetinaNet."""
+    return _anchors(sizes=((14, 17, 22), (24, 31, 40), (52, 66, 85)), ratios=(0.63, 1.0, 2.23))
+
+
+def designed_anchors_deeppcb(kind: str) -> Recipe:
+    """What `detbalance anchors deeppcb` finds from the training images for the nano RetinaNet."""
+    return _anchors(sizes=((10, 12, 16), (13, 15, 21), (40, 47, 64)), ratios=(0.57, 0.88, 1.25))
+
+
+def _anchors(**settings) -> Recipe:
+    return Recipe(name="designed_anchors", anchors=AnchorSettings(detector="retinanet", **settings))
 
 
 def _dense(name: str, stage: Stage) -> Recipe:

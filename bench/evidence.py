@@ -120,7 +120,7 @@ REGION_PLACES = "cascade iou_uniform dynamic_rcnn guided_anchoring kl_loss"
 """The remedies against imbalance of IoU and location, in RetinaNet and in Faster R-CNN."""
 
 SKEWED = Dials(class_skew=100.0)
-SCALES = Dials(scale=1.0)
+SCALES = Dials(scale=1.0, width=512, height=384)
 
 WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
 """The settings under which `balanced` is tried."""
@@ -129,39 +129,46 @@ CANDIDATES = str(Path(__file__).with_name("candidates.py")) + ":"
 """Recipes tried for a named recipe that have no name of their own."""
 
 CHOICES = {
-    "balanced": (
-        ("chess", "bccd", "facemask"),
-        2,
-        "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+repeat_factor+mosaic "
-        "rank_sort+panet+mosaic rank_sort+copy_paste rank_sort+trident_fast rank_sort+size_balanced "
-        "rank_sort+class_balanced",
-    ),
-    "long_tail": (
-        ("skewed", "facemask"),
-        1,
-        "repeat_factor class_aware over_sampling failing_classes class_balanced equalised_focal logit_adjustment "
-        "copy_paste repeat_factor+copy_paste repeat_factor+equalised_focal repeat_factor+logit_adjustment "
-        "class_aware+copy_paste repeat_factor+instance_switching over_sampling+copy_paste repeat_factor+mosaic "
-        "rank_sort+class_balanced rank_sort+repeat_factor rank_sort+repeat_factor+copy_paste rank_sort+copy_paste "
-        "rank_sort+over_sampling rank_sort+class_aware",
-    ),
-    "small_objects": (
-        ("scales", "facemask"),
-        1,
-        "panet balanced_fpn bifpn efip mscf snip sniper sliced trident nwd size_balanced nwd+size_balanced sliced+nwd "
-        "sliced+panet sliced+rank_sort sniper+nwd sniper+rank_sort rank_sort+panet rank_sort+mosaic "
-        "rank_sort+size_balanced",
-    ),
-    "tight_boxes": (
+    "balanced": {
+        "chess": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
+        "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
+        "bccd": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
+        "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
+        "facemask": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic "
+        "rank_sort+trident_fast",
+    },
+    "long_tail": {
+        "skewed": "repeat_factor class_aware over_sampling failing_classes class_balanced equalised_focal "
+        "logit_adjustment copy_paste repeat_factor+copy_paste repeat_factor+equalised_focal "
+        "repeat_factor+logit_adjustment class_aware+copy_paste repeat_factor+instance_switching "
+        "over_sampling+copy_paste repeat_factor+mosaic rank_sort+repeat_factor rank_sort+repeat_factor+copy_paste "
+        "rank_sort+copy_paste rank_sort+over_sampling rank_sort+class_aware class_aware+equalised_focal "
+        "repeat_factor+equalised_focal+copy_paste rank_sort+class_aware+copy_paste",
+        "facemask": "repeat_factor class_aware equalised_focal repeat_factor+equalised_focal "
+        "repeat_factor+logit_adjustment rank_sort+repeat_factor rank_sort+class_aware rank_sort+copy_paste "
+        "rank_sort+repeat_factor+copy_paste class_aware+equalised_focal repeat_factor+equalised_focal+copy_paste "
+        "rank_sort+class_aware+copy_paste",
+    },
+    "small_objects": {
+        "scales": "panet balanced_fpn bifpn efip snip sniper sliced trident nwd rank_sort sliced+nwd sliced+panet "
+        "sliced+rank_sort sniper+rank_sort rank_sort+panet rank_sort+mosaic sliced+rank_sort+panet "
+        "sliced+rank_sort+mosaic rank_sort+panet+mosaic rank_sort+trident",
+        "facemask": "panet sliced rank_sort sliced+panet sliced+rank_sort rank_sort+panet rank_sort+mosaic "
+        "sliced+rank_sort+panet sliced+rank_sort+mosaic rank_sort+panet+mosaic rank_sort+trident",
+    },
+    "tight_boxes": dict.fromkeys(
         ("bccd", "deeppcb"),
-        1,
         "atss hsd rank_sort alpha_iou wise_iou iou_balanced_loss quality_focal free_anchor hsd+alpha_iou "
-        "rank_sort+panet atss_quality atss_quality_alpha atss_varifocal rank_sort_alpha rank_sort_diou",
+        "rank_sort+panet rank_sort+mosaic free_anchor+panet atss_quality atss_quality_alpha atss_varifocal "
+        "rank_sort_alpha rank_sort_diou",
     ),
 }
-"""What the parts of each named recipe were chosen from: data, seeds, candidates."""
+"""What the parts of each named recipe were chosen from, on which data."""
 
-REGION_CHOICES = "rank_sort balanced pisa cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic"
+REGION_CHOICES = (
+    "rank_sort balanced pisa cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic cascade+repeat_factor "
+    "cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor cascade+balanced"
+)
 
 EXPERIMENTS = (
     Experiment(
@@ -242,7 +249,11 @@ EXPERIMENTS = (
         Experiment(
             name=f"{data}-{detector}-places",
             data=data,
-            recipes=("baseline", *names.split()),
+            recipes=(
+                "baseline",
+                *names.split(),
+                *([CANDIDATES + f"designed_anchors_{data}"] * (detector == "retinanet")),
+            ),
             settings=Settings(detector=detector, epochs=10),
             note="How close to the objects, and where about them, what trains lies.",
         )
@@ -264,7 +275,7 @@ EXPERIMENTS = (
             ("facemask", None, ""),
         )
         for group, seeds, note, names in (
-            ("pyramids", 1, "Pyramids in place of the FPN.", PYRAMIDS),
+            ("pyramids", 3, "Pyramids in place of the FPN.", PYRAMIDS),
             ("small", 3, "What looks at sizes.", SMALL),
         )
     ),
@@ -328,16 +339,16 @@ EXPERIMENTS = (
             data=data,
             recipes=("baseline", *(CANDIDATES * hasattr(candidates, name) + name for name in names.split())),
             settings=replace(WHOLE.get(data, Settings(epochs=9)), detector=detector),
-            seeds=seeds,
+            seeds=1,
             dials={"skewed": SKEWED, "scales": SCALES}.get(data),
             held_out=True,
             note=f"What the parts of `{group}` were chosen by: images held out of the training images.",
         )
-        for group, detector, (folders, seeds, names) in (
+        for group, detector, choice in (
             *((group, "retinanet", choice) for group, choice in CHOICES.items()),
-            ("balanced", "faster_rcnn", (("chess", "bccd", "facemask"), 1, REGION_CHOICES)),
+            ("balanced", "faster_rcnn", dict.fromkeys(WHOLE, REGION_CHOICES)),
         )
-        for data in folders
+        for data, names in choice.items()
     ),
 )
 
@@ -398,7 +409,7 @@ def run_jobs(experiments: list[Experiment], root: Path, runs: Path, jobs: int, d
                 key = experiment.runs, name, seed
                 probe = max(experiment.probe if seed == 0 else 0, wanted.get(key, (None, 0))[1])
                 wanted[key] = experiment.settings, probe
-    order = sorted(wanted, key=lambda key: key[2])
+    order = list(wanted)
     kinds = {name: kind_of(build(name, classes=2)) for name in {e.settings.detector for e in experiments}}
     fork = multiprocessing.get_context("fork")
     place = fork.Value("i", 0)
@@ -588,7 +599,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="with --jobs, how long")
     parser.add_argument("--device", default="cpu", help="with --jobs")
     options = parser.parse_args()
-    chosen = [e for e in EXPERIMENTS if not options.only or e.name in options.only.split(",")]
+    chosen = EXPERIMENTS
+    if options.only:
+        names = [e.name for e in EXPERIMENTS]
+        chosen = [EXPERIMENTS[names.index(name)] for name in options.only.split(",")]
     if options.jobs:
         left = [e for e in chosen if options.only or not (EVIDENCE / f"{e.name}.json").exists()]
         run_jobs(left, options.data, options.runs, options.jobs, options.device, options.minutes)

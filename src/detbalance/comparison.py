@@ -27,7 +27,7 @@ from .recipe import Recipe
 from .recipes import get
 from .results import finished, tabulate
 from .runs import Settings, load_model, same
-from .training import PROBES, train
+from .training import PROBES, on_gpu, train
 
 __all__ = ["Comparison", "compare", "run_one"]
 
@@ -173,7 +173,8 @@ def run_one(
     )
     if model is None:
         model, _ = load_model(folder, recipe)
-    found = predict(model, testing, image_size=settings.image_size, images=test_images)
+    place = "cuda" if on_gpu(device) else "cpu"
+    found = predict(model, testing, image_size=settings.image_size, images=test_images, device=place)
     save_predictions(
         folder / "predictions.json", *([image[name] for image in found] for name in ("boxes", "labels", "scores"))
     )
