@@ -30,7 +30,7 @@ import candidates
 from detbalance import recipes
 from detbalance.adapters import kind_of
 from detbalance.combination import ablation
-from detbalance.comparison import compare, run_one
+from detbalance.comparison import compare, epochs_of, recipe_of, run_one
 from detbalance.data.annotations import Annotations
 from detbalance.data.images import DetectionImages, flips
 from detbalance.data.readers import read
@@ -62,6 +62,10 @@ class Experiment:
     """of the generated data"""
     probe: int = 0
     """measure what drives the training of the first seed, every so many steps"""
+    edges: tuple[int, int] = (10, 100)
+    """largest numbers of training images of a rare and of a common class"""
+    test_dials: Dials | None = None
+    """of the test images of the generated data, if others"""
     held_out: bool = False
     """train on four fifths of the training images and test on the fifth: to choose by, without the test images"""
 
@@ -70,7 +74,8 @@ class Experiment:
         """Folder of the runs: experiments on the same data under the same settings share them."""
         usual = asdict(Settings(detector=self.settings.detector))
         differing = [f"{name}_{value}" for name, value in asdict(self.settings).items() if value != usual[name]]
-        return "-".join((self.data, self.settings.detector, *differing, *(["held_out"] if self.held_out else [])))
+        parts = (self.data, self.settings.detector, *differing, *(["held_out"] if self.held_out else []))
+        return "-".join(parts).replace("(", "").replace(", ", "x").replace(")", "")
 
 
 NANO = Settings()
@@ -112,14 +117,19 @@ PYRAMIDS = (
     "balanced_fpn feature_hierarchy panet stdn parallel_fpn reconfigured_fpn zoom_out_in mlfpn nas_fpn auto_fpn bifpn "
     "aug_fpn dynamic_head efip mscf"
 )
-SMALL = "snip sniper sliced trident nwd size_balanced"
+SMALL = "snip sniper sliced trident nwd size_balanced small_objects"
 """The remedies against scale imbalance: necks, and what looks at sizes."""
 
-PLACES = "hsd guided_anchoring meta_anchor free_anchor atss soft_labels"
-REGION_PLACES = "cascade iou_uniform dynamic_rcnn guided_anchoring kl_loss"
+PLACES = "hsd guided_anchoring free_anchor atss tight_boxes"
+REGION_PLACES = "cascade iou_uniform guided_anchoring"
 """The remedies against imbalance of IoU and location, in RetinaNet and in Faster R-CNN."""
 
+BOXES = {"bccd": Settings(epochs=10), "deeppcb": Settings(epochs=15, image_size=(256, 256))}
+"""The settings under which boxes are looked at."""
+
 SKEWED = Dials(class_skew=100.0)
+EDGES = {"skewed": (50, 150), "facemask": (100, 200)}
+"""So that the rarest classes count as rare, and each group has one."""
 SCALES = Dials(scale=1.0, width=512, height=384)
 
 WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
@@ -130,11 +140,14 @@ CANDIDATES = str(Path(__file__).with_name("candidates.py")) + ":"
 
 CHOICES = {
     "balanced": {
-        "chess": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
+        "chess": "rank_sort rank_sort+panet rank_sort+repeat_factor "
+        "rank_sort+panet+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
         "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
-        "bccd": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
+        "bccd": "rank_sort rank_sort+panet rank_sort+repeat_factor "
+        "rank_sort+panet+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
         "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
-        "facemask": "rank_sort balanced rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic "
+        "facemask": "rank_sort rank_sort+panet rank_sort+repeat_factor "
+        "rank_sort+panet+repeat_factor rank_sort+mosaic "
         "rank_sort+trident_fast",
     },
     "long_tail": {
@@ -152,9 +165,9 @@ CHOICES = {
     "small_objects": {
         "scales": "panet balanced_fpn bifpn efip snip sniper sliced trident nwd rank_sort sliced+nwd sliced+panet "
         "sliced+rank_sort sniper+rank_sort rank_sort+panet rank_sort+mosaic sliced+rank_sort+panet "
-        "sliced+rank_sort+mosaic rank_sort+panet+mosaic rank_sort+trident",
+        "rank_sort+panet+mosaic rank_sort+trident",
         "facemask": "panet sliced rank_sort sliced+panet sliced+rank_sort rank_sort+panet rank_sort+mosaic "
-        "sliced+rank_sort+panet sliced+rank_sort+mosaic rank_sort+panet+mosaic rank_sort+trident",
+        "sliced+rank_sort+panet rank_sort+panet+mosaic rank_sort+trident",
     },
     "tight_boxes": dict.fromkeys(
         ("bccd", "deeppcb"),
@@ -166,8 +179,9 @@ CHOICES = {
 """What the parts of each named recipe were chosen from, on which data."""
 
 REGION_CHOICES = (
-    "rank_sort balanced pisa cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic cascade+repeat_factor "
-    "cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor cascade+balanced"
+    "rank_sort rank_sort+panet+repeat_factor pisa "
+    "cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic cascade+repeat_factor "
+    "cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor"
 )
 
 EXPERIMENTS = (
@@ -239,26 +253,25 @@ EXPERIMENTS = (
             name=f"{data}-retinanet-regression",
             data=data,
             recipes=("baseline", *REGRESSION.split()),
-            settings=Settings(epochs=10),
+            settings=settings,
             seeds=2,
             note="Box losses; the baseline has L1.",
         )
-        for data in ("bccd", "deeppcb")
+        for data, settings in BOXES.items()
     ),
     *(
         Experiment(
             name=f"{data}-{detector}-places",
             data=data,
-            recipes=(
-                "baseline",
-                *names.split(),
-                *([CANDIDATES + f"designed_anchors_{data}"] * (detector == "retinanet")),
-            ),
-            settings=Settings(detector=detector, epochs=10),
+            recipes=("baseline", *names.split(), also),
+            settings=replace(settings, detector=detector),
             note="How close to the objects, and where about them, what trains lies.",
         )
-        for data in ("bccd", "deeppcb")
-        for detector, names in (("retinanet", PLACES), ("faster_rcnn", REGION_PLACES))
+        for data, settings in BOXES.items()
+        for detector, names, also in (
+            ("retinanet", PLACES, CANDIDATES + f"designed_anchors_{data}"),
+            ("faster_rcnn", REGION_PLACES, f"baseline@{round(1.6 * settings.epochs)}"),
+        )
     ),
     *(
         Experiment(
@@ -275,7 +288,7 @@ EXPERIMENTS = (
             ("facemask", None, ""),
         )
         for group, seeds, note, names in (
-            ("pyramids", 3, "Pyramids in place of the FPN.", PYRAMIDS),
+            ("pyramids", 1, "Pyramids in place of the FPN.", PYRAMIDS),
             ("small", 3, "What looks at sizes.", SMALL),
         )
     ),
@@ -286,10 +299,12 @@ EXPERIMENTS = (
             recipes=("baseline", *names.split()),
             settings=Settings(detector=detector, epochs=9 if dials else 10),
             dials=dials,
+            test_dials=None if dials is None else Dials(),
+            edges=EDGES[data],
             note=f"{about}{note}",
         )
         for data, dials, about in (
-            ("skewed", SKEWED, "Generated data, the first class a hundred times as frequent as the last. "),
+            ("skewed", SKEWED, "Generated data, one class a hundred times as frequent as another; even to test. "),
             ("facemask", None, ""),
         )
         for detector, note, names in (
@@ -301,13 +316,22 @@ EXPERIMENTS = (
         Experiment(
             name=f"{data}-{detector}-balanced",
             data=data,
-            recipes=("baseline", "balanced"),
+            recipes=("baseline", "balanced", *longer),
             settings=replace(settings, detector=detector),
             probe=25,
             note="One method or none for each of the eight problems.",
         )
         for detector in ("retinanet", "faster_rcnn")
         for data, settings in WHOLE.items()
+        for longer in [(f"baseline@{round(1.6 * settings.epochs)}",) * (detector == "faster_rcnn")]
+    ),
+    Experiment(
+        name="chess-retinanet-classes",
+        data="chess",
+        recipes=("baseline", "failing_classes", "equalised_focal", "class_aware", "long_tail"),
+        settings=WHOLE["chess"],
+        edges=(80, 100),
+        note="The remedies that did best on face masks and on the skewed data, again.",
     ),
     Experiment(
         name="chess-retinanet-ablation",
@@ -325,6 +349,7 @@ EXPERIMENTS = (
             settings=settings,
             seeds=1,
             dials=dials,
+            test_dials=None if dials is None else Dials(),
             probe=25,
             note="One seed, for the pictures of what drives the training.",
         )
@@ -341,7 +366,9 @@ EXPERIMENTS = (
             settings=replace(WHOLE.get(data, Settings(epochs=9)), detector=detector),
             seeds=1,
             dials={"skewed": SKEWED, "scales": SCALES}.get(data),
+            test_dials=Dials() if data == "skewed" else None,
             held_out=True,
+            edges=EDGES.get(data, (10, 100)),
             note=f"What the parts of `{group}` were chosen by: images held out of the training images.",
         )
         for group, detector, choice in (
@@ -379,7 +406,11 @@ SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent"
 def dataset(experiment: Experiment, root: Path, runs: Path) -> Annotations | None:
     """The experiment's data; None where they are not on this machine."""
     if experiment.dials is not None:
-        data = make_dataset(runs / "data" / experiment.data, images=experiment.images, dials=experiment.dials)
+        folder, dials = (
+            runs / "data" / experiment.data,
+            {"dials": experiment.dials, "test_dials": experiment.test_dials},
+        )
+        data = make_dataset(folder, images=experiment.images, **dials)
     elif (root / experiment.data).is_dir():
         data = read(root / experiment.data, strict=True)
     else:
@@ -425,10 +456,10 @@ def run_jobs(experiments: list[Experiment], root: Path, runs: Path, jobs: int, d
                 return
             where, name, seed = order[turn]
             settings, probe = wanted[order[turn]]
-            settings, started = replace(settings, seed=seed), time.monotonic()
+            settings, started = replace(settings, seed=seed, epochs=epochs_of(name, settings.epochs)), time.monotonic()
             (training, training_images), (testing, testing_images) = images[where]
             try:
-                recipe = recipes.get(name, kinds[settings.detector])
+                recipe = recipe_of(name, kinds[settings.detector])
                 run = run_one(
                     training,
                     testing,
@@ -484,6 +515,7 @@ def run(experiment: Experiment, root: Path, runs: Path) -> None:
         folder=runs / experiment.runs,
         progress=progress,
         probe=experiment.probe,
+        edges=experiment.edges,
     )
     print()
     keep(experiment, result.results)

@@ -29,7 +29,7 @@ from .results import finished, tabulate
 from .runs import Settings, load_model, same
 from .training import PROBES, on_gpu, train
 
-__all__ = ["Comparison", "compare", "run_one"]
+__all__ = ["Comparison", "compare", "epochs_of", "recipe_of", "run_one"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def compare(
     Args:
         data: a dataset, or its path. Its own splits are honoured, else a fifth of the images is held out.
         recipes: names, `file.py:function`, or Recipes. The one named "baseline", else the first, is compared against.
+            `name@16` trains for 16 epochs in place of the settings': a baseline of the same training time.
         seeds: how many, or which.
         settings: of the training; its seed is replaced by each of `seeds`.
         folder: of the runs, results.json and report.html.
@@ -90,6 +91,7 @@ def compare(
     data = data if isinstance(data, Annotations) else read(data)
     training, testing = (data, test) if test is not None else split(data)
     chosen = _recipes(recipes, settings, len(data.classes))
+    epochs = [epochs_of(recipe.name, settings.epochs) for recipe in chosen]
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seeds:
         raise ValueError("expected at least one seed")
@@ -100,7 +102,7 @@ def compare(
     folder = Path(folder)
     runs: dict[str, list[dict[str, Any]]] = {recipe.name: [] for recipe in chosen}
     for seed in seeds:  # seeds outside: an interrupted comparison has whole sets of recipes
-        for recipe in chosen:
+        for recipe, length in zip(chosen, epochs):
             where = folder / recipe.name / f"seed{seed}"
             step = None if progress is None else _bound(progress, recipe.name, seed)
             run = {"seed": seed, "folder": str(where.relative_to(folder))}
@@ -110,7 +112,7 @@ def compare(
                     testing,
                     where,
                     recipe=recipe,
-                    settings=replace(settings, seed=seed),
+                    settings=replace(settings, seed=seed, epochs=length),
                     device=device,
                     precision=precision,
                     workers=workers,
@@ -205,7 +207,7 @@ def _curves(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _recipes(recipes: Sequence[str | Recipe], settings: Settings, classes: int) -> list[Recipe]:
     kind = kind_of(build(settings.detector, classes=classes, size=settings.size, image_size=settings.image_size))
-    chosen = [recipe if isinstance(recipe, Recipe) else get(recipe, kind) for recipe in recipes]
+    chosen = [recipe if isinstance(recipe, Recipe) else recipe_of(recipe, kind) for recipe in recipes]
     names = [recipe.name for recipe in chosen]
     if not names:
         raise ValueError("expected at least one recipe")
@@ -213,6 +215,24 @@ def _recipes(recipes: Sequence[str | Recipe], settings: Settings, classes: int) 
     if twice:
         raise ValueError(f"expected recipes of different names but got {', '.join(twice)} more than once")
     return chosen
+
+
+def recipe_of(name: str, kind: str) -> Recipe:
+    """The recipe of `name` or `name@epochs`, which keeps its name."""
+    recipe, at, epochs = name.rpartition("@")
+    if not at or not epochs.isdigit():
+        return get(name, kind)
+    return replace(get(recipe, kind), name=f"{get(recipe, kind).name}@{epochs}")
+
+
+def epochs_of(name: str, usual: int) -> int:
+    """How long a recipe of that name trains.
+
+    >>> epochs_of("focal@16", 10), epochs_of("focal", 10)
+    (16, 10)
+    """
+    epochs = name.rpartition("@")[2] if "@" in name else ""
+    return int(epochs) if epochs.isdigit() else usual
 
 
 def _drove(path: Path) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ from .scale import *  # noqa: F403
 from .soft_sampling import *  # noqa: F403
 from .synthesised import *  # noqa: F403
 from .together import *  # noqa: F403
+from .together import COMBINED
 
 __all__ = ["COMBINED", "GROUPS", "get", "in_group", "kinds", "names", "parts"]
 
@@ -67,9 +68,6 @@ GROUPS = (
     together,
 )
 """The modules of the recipes, by what they are against; each says it in its first line."""
-
-COMBINED: dict[str, dict[str, tuple[str, ...]]] = {"balanced": dict.fromkeys(("dense", "rcnn"), together.BALANCED)}
-"""Of each recipe that is put together from others, its parts in each kind of detector."""
 
 
 def names() -> list[str]:
