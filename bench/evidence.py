@@ -30,14 +30,14 @@ import candidates
 from detbalance import recipes
 from detbalance.adapters import kind_of
 from detbalance.combination import ablation
-from detbalance.comparison import compare, epochs_of, recipe_of, run_one
+from detbalance.comparison import compare, run_one
 from detbalance.data.annotations import Annotations
 from detbalance.data.images import DetectionImages, flips
 from detbalance.data.readers import read
 from detbalance.data.splits import split
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.detectors import build
-from detbalance.runs import Settings
+from detbalance.runs import Settings, epochs_of, recipe_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs" / "evidence"
@@ -178,11 +178,12 @@ CHOICES = {
 }
 """What the parts of each named recipe were chosen from, on which data."""
 
-REGION_CHOICES = (
-    "rank_sort rank_sort+panet+repeat_factor pisa "
-    "cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic cascade+repeat_factor "
-    "cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor"
+_REGION = (
+    "rank_sort rank_sort+panet+repeat_factor pisa cascade rank_sort+panet rank_sort+repeat_factor rank_sort+mosaic"
 )
+_CASCADE = " cascade+repeat_factor cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor"
+REGION_CHOICES = {"chess": _REGION, "bccd": _REGION + _CASCADE, "facemask": _REGION + _CASCADE}
+"""The same for `balanced` in Faster R-CNN."""
 
 EXPERIMENTS = (
     Experiment(
@@ -373,7 +374,7 @@ EXPERIMENTS = (
         )
         for group, detector, choice in (
             *((group, "retinanet", choice) for group, choice in CHOICES.items()),
-            ("balanced", "faster_rcnn", dict.fromkeys(WHOLE, REGION_CHOICES)),
+            ("balanced", "faster_rcnn", REGION_CHOICES),
         )
         for data, names in choice.items()
     ),

@@ -100,12 +100,17 @@ def test_command(monkeypatch, tmp_path):
     assert compared == ["baseline", "focal+balanced_l1", "focal", "balanced_l1"]
 
 
-@pytest.mark.parametrize("kind", recipes.kinds("balanced"))
-def test_balanced_comes_apart(kind):
-    """What the recipe is put together from, and what its name in an ablation stands for, are one thing."""
-    whole = recipes.balanced(kind)
-    assert whole == recipes.get("balanced", kind)
-    parts = recipes.parts("balanced", kind)
-    assert ablation("balanced", parts) == ["baseline", "balanced", *(f"balanced-{p}" for p in parts), *parts]
-    assert recipes.get("balanced-panet", kind) == replace(whole, name="balanced-panet", neck=None)
-    assert recipes.get("balanced-rank_sort-panet", kind).images == whole.images
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for n in recipes.COMBINED for k in recipes.kinds(n)])
+def test_combined_recipes_come_apart(name, kind):
+    """What a recipe is put together from, and what its name in an ablation stands for, are one thing."""
+    whole, parts = recipes.get(name, kind), recipes.parts(name, kind)
+    assert whole == getattr(recipes, name)(kind)
+    assert whole == replace(recipes.get("+".join(parts), kind), name=name)
+    if len(parts) > 1:
+        last = recipes.get(f"{name}-{parts[-1]}", kind)
+        assert last == replace(recipes.get("+".join(parts[:-1]), kind), name=last.name)
+
+
+def test_ablation_of_three_parts():
+    parts = recipes.parts("long_tail", "dense")
+    assert ablation("long_tail", parts) == ["baseline", "long_tail", *(f"long_tail-{p}" for p in parts), *parts]

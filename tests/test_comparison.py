@@ -9,7 +9,7 @@ import torch
 from detbalance import Recipe, Stage, compare
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.losses import FocalLoss
-from detbalance.runs import Settings
+from detbalance.runs import Settings, load_model
 
 SETTINGS = Settings(epochs=1, batch_size=4, image_size=(64, 96))
 
@@ -45,6 +45,25 @@ def test_failed_runs_do_not_stop_the_others(data, tmp_path):
     assert "isr_p" in page
     assert "_Broken()" in page
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_recipes_of_another_length(data, tmp_path):
+    """`name@2` trains twice as long as the others, and its run can be taken up again."""
+    totals = {}
+    result = compare(
+        data,
+        ["baseline", "baseline@2"],
+        seeds=1,
+        settings=SETTINGS,
+        folder=tmp_path,
+        draws=10,
+        progress=lambda name, seed, step, total, losses: totals.update({name: total}),
+    )
+    assert totals["baseline@2"] == 2 * totals["baseline"]
+    assert result.results["recipes"]["baseline@2"]["runs"][0]["status"] == "done"
+    model, described = load_model(tmp_path / "baseline@2" / "seed0")
+    assert described["settings"]["epochs"] == 2
+    assert model.recipe.name == "baseline@2"
 
 
 def test_finished_runs_are_not_repeated(data, tmp_path):

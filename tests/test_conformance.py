@@ -321,7 +321,8 @@ def test_weights_are_finite_factors(method, labels, head, device):
     softmax, columns = head
     for dtype, scale in itertools.product(DTYPES, (2.0, 1e4)):
         s = samples(labels, softmax=softmax, columns=columns, dtype=dtype, scale=scale, device=device)
-        weights = build(method)(s)
+        weigh = build(method)
+        weights = (weigh.to(device) if isinstance(weigh, nn.Module) else weigh)(s)
         assert weights.shape == (len(labels),)
         assert weights.dtype in (torch.float32, torch.float64)
         assert weights.device == s.boxes.device

@@ -24,12 +24,11 @@ from .diagnosis import training_findings
 from .evaluation import evaluate
 from .prediction import predict
 from .recipe import Recipe
-from .recipes import get
 from .results import finished, tabulate
-from .runs import Settings, load_model, same
+from .runs import Settings, epochs_of, load_model, recipe_of, same
 from .training import PROBES, on_gpu, train
 
-__all__ = ["Comparison", "compare", "epochs_of", "recipe_of", "run_one"]
+__all__ = ["Comparison", "compare", "run_one"]
 
 
 @dataclass(frozen=True)
@@ -215,24 +214,6 @@ def _recipes(recipes: Sequence[str | Recipe], settings: Settings, classes: int) 
     if twice:
         raise ValueError(f"expected recipes of different names but got {', '.join(twice)} more than once")
     return chosen
-
-
-def recipe_of(name: str, kind: str) -> Recipe:
-    """The recipe of `name` or `name@epochs`, which keeps its name."""
-    recipe, at, epochs = name.rpartition("@")
-    if not at or not epochs.isdigit():
-        return get(name, kind)
-    return replace(get(recipe, kind), name=f"{get(recipe, kind).name}@{epochs}")
-
-
-def epochs_of(name: str, usual: int) -> int:
-    """How long a recipe of that name trains.
-
-    >>> epochs_of("focal@16", 10), epochs_of("focal", 10)
-    (16, 10)
-    """
-    epochs = name.rpartition("@")[2] if "@" in name else ""
-    return int(epochs) if epochs.isdigit() else usual
 
 
 def _drove(path: Path) -> list[dict[str, Any]]:

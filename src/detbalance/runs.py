@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .atomic import write_json
 from .data.annotations import Annotations
 from .recipe import Recipe
 
-__all__ = ["Settings", "build_model", "claim", "describe", "load_model", "same"]
+__all__ = ["Settings", "build_model", "claim", "describe", "epochs_of", "load_model", "recipe_of", "same"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,31 @@ def build_model(
     if data is not None and hasattr(model, "fit_anchors"):
         model.fit_anchors(data)
     if isinstance(recipe, str):
-        recipe = recipes.get(recipe, kind_of(model))
+        recipe = recipe_of(recipe, kind_of(model))
     return attach(model, recipe)
+
+
+def recipe_of(name: str, kind: str) -> Recipe:
+    """A recipe by name; `name@16`, which trains for 16 epochs, keeps that name.
+
+    >>> recipe_of("focal@16", "dense").name
+    'focal@16'
+    """
+    alone, at, epochs = name.rpartition("@")
+    if not at or not epochs.isdigit():
+        return recipes.get(name, kind)
+    recipe = recipes.get(alone, kind)
+    return replace(recipe, name=f"{recipe.name}@{epochs}")
+
+
+def epochs_of(name: str, usual: int) -> int:
+    """For how many epochs a recipe of that name trains.
+
+    >>> epochs_of("focal@16", 10), epochs_of("focal", 10)
+    (16, 10)
+    """
+    epochs = name.rpartition("@")[2] if "@" in name else ""
+    return int(epochs) if epochs.isdigit() else usual
 
 
 def describe(data: Annotations, recipe: Recipe, settings: Settings) -> dict[str, Any]:

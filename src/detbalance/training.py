@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,7 @@ from .priors import set_from_data
 from .probes import Probe
 from .proposals import weak_proposals
 from .recipe import Recipe
-from .runs import Settings, build_model, claim, describe
+from .runs import Settings, build_model, claim, describe, epochs_of
 
 __all__ = ["learning_rate", "on_gpu", "train"]
 
@@ -60,7 +61,7 @@ def train(
     Args:
         data: the training images.
         folder: the run's folder; made if absent. A run that stands there unfinished goes on (unless resume=False).
-        recipe: a Recipe, or the name of one.
+        recipe: a Recipe, or the name of one; `name@16` trains for 16 epochs in place of the settings'.
         settings: see Settings.
         device, processes: as Lightning Fabric's accelerator and devices.
         precision: as Lightning Fabric's; "auto" is bf16-mixed where the processor or GPU computes in bfloat16, which
@@ -82,6 +83,8 @@ def train(
         ValueError: for a folder that holds a run of other settings.
     """
     settings = settings or Settings()
+    if isinstance(recipe, str):
+        settings = replace(settings, epochs=epochs_of(recipe, settings.epochs))
     folder = Path(folder)
     if not len(data):
         raise ValueError(f"{data.source or 'the dataset'} has no training images")

@@ -108,6 +108,20 @@ def test_without_refinement_it_is_the_plain_pyramid():
         torch.testing.assert_close(neck(maps)[name], m)
 
 
+def test_the_nonlocal_block_computes_in_float32():
+    """Products in the thousands, as in training: in bfloat16 they would be off by several."""
+    torch.manual_seed(0)
+    block, x = NonLocal(16), 20 * torch.randn(1, 16, 6, 7)
+    for layer in (block.query, block.key, block.value, block.out):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = block(x)
+    assert (block.query(x).flatten(2)[0].T @ block.key(x).flatten(2)[0]).abs().max() > 1000
+    torch.testing.assert_close(mixed, block(x), rtol=0, atol=0)
+    half = NonLocal(16).to(torch.bfloat16)
+    assert half(x.to(torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_the_nonlocal_block_starts_as_the_identity():
     x = torch.randn(2, 4, 5, 3)
     assert torch.equal(NonLocal(4)(x), x)
