@@ -81,7 +81,10 @@ Workers = Annotated[int, typer.Option(min=0, help="Processes that load images; 0
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of each recipe, with seeds 0, 1, ...")]
 Recipes = Annotated[
     str,
-    typer.Option(help="Names (see `detbalance methods`), several put together as a+b, or file.py:function; commas."),
+    typer.Option(
+        help="Names (see `detbalance methods`), several put together as a+b, or file.py:function; commas. "
+        "a@16 trains for 16 epochs."
+    ),
 ]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images, if it cannot be found.")]
 

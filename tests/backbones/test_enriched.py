@@ -46,6 +46,15 @@ def built(method, **options):
     return backbone
 
 
+@pytest.mark.parametrize("recipe", ["efip", "mscf"])
+def test_the_enriched_backbone_exports(recipe):
+    backbone = attach(build("retinanet", classes=3), recipes.get(recipe, "dense")).backbone.eval()
+    x = torch.rand(1, 3, 64, 96)
+    exported = torch.export.export(backbone, (x,)).module()(x)
+    for name, y in backbone(x).items():
+        torch.testing.assert_close(exported[name], y)
+
+
 # ---- the papers, tap by tap -----------------------------------------------------------------------------------------
 
 

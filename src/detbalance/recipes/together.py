@@ -16,7 +16,7 @@ from .scale import trident
 __all__ = ["balanced", "libra", "long_tail", "small_objects", "tight_boxes"]
 
 _PARTS = {
-    "balanced": {"dense": (rank_sort, repeat_factor), "rcnn": (cascade, repeat_factor)},
+    "balanced": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor)),
     "long_tail": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor, copy_paste)),
     "small_objects": dict.fromkeys(("dense", "rcnn"), (rank_sort, trident)),
     "tight_boxes": {"dense": (rank_sort, mosaic), "rcnn": (cascade,)},
@@ -41,11 +41,10 @@ def libra(kind: str) -> Recipe:
 def balanced(kind: str) -> Recipe:
     """One method or none for each of the eight problems, chosen to work together.
 
-    One stage. Foreground against background: Rank & Sort loss. Class against class: images of rare classes repeated.
-    Boxes: GIoU loss. Where positives lie: ATSS. Tasks: the box loss scaled to the class loss, each box by its score.
-    Two stages. IoU distribution: Cascade R-CNN. Class against class: images of rare classes repeated. The detector's
-    own sampling and smooth L1 loss do for the rest. Sizes and levels have none of their own. The parts were chosen on
-    images held out of the training sets of blood cells, face masks and chess pieces; see docs/evidence.md."""
+    Foreground against background: Rank & Sort loss. Class against class: images of rare classes repeated. Boxes: GIoU
+    loss. Where positives lie: ATSS, in the one-stage detectors. Tasks: the box loss scaled to the class loss, each box
+    by its score. Object sizes, levels and IoUs have none of their own. The parts were chosen on images held out of the
+    training sets of blood cells, face masks and chess pieces; see docs/evidence.md."""
     return _together("balanced", kind)
 
 
