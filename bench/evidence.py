@@ -104,6 +104,9 @@ CLASSES = (
 )
 """The remedies against foreground-foreground imbalance in a one-stage detector."""
 
+ALIKE = ("over_sampling", "effective_number")
+"""Nearly the same as others of them: left out on the generated data."""
+
 REGION_CLASSES = "seesaw loce group_softmax foreground_balanced proi"
 """Those that live in the region head."""
 
@@ -297,7 +300,7 @@ EXPERIMENTS = (
         Experiment(
             name=f"{data}-{detector}-classes",
             data=data,
-            recipes=("baseline", *names.split()),
+            recipes=("baseline", *(name for name in names.split() if dials is None or name not in ALIKE)),
             settings=Settings(detector=detector, epochs=9 if dials else 10),
             dials=dials,
             test_dials=None if dials is None else Dials(),
@@ -555,6 +558,7 @@ def tables() -> None:
         "costs is in benchmarks.md. Rendered by `python bench/evidence.py --tables` from the files in docs/evidence.",
         "",
     ]
+    lines += in_short()
     left = []
     for experiment in EXPERIMENTS:
         path = EVIDENCE / f"{experiment.name}.json"
@@ -567,14 +571,51 @@ def tables() -> None:
     (ROOT / "docs" / "evidence.md").write_text("\n".join(lines))
 
 
+def in_short() -> list[str]:
+    """What the named recipes gain, as a table."""
+    lines = [
+        "## The named recipes in short",
+        "",
+        "| recipe | data | detector | baseline | recipe | difference | AP75 | AP90 | small | large | rare | frequent |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in ("balanced", "long_tail", "small_objects", "tight_boxes"):
+        for experiment in EXPERIMENTS:
+            path = EVIDENCE / f"{experiment.name}.json"
+            if experiment.held_out or experiment.seeds < 2 or name not in experiment.recipes or not path.exists():
+                continue
+            if experiment.name.endswith("-ablation"):
+                continue
+            record = json.loads(path.read_text())
+            metrics, base = (record["recipes"][which]["metrics"] for which in (name, record["baseline"]))
+            if metrics["AP"]["difference"] is None:
+                continue
+            groups = ("AP75", "AP90", "AP_small", "AP_large", "AP_rare", "AP_frequent")
+            gains = (
+                "-" if metrics[m]["difference"] is None else points(metrics[m]["difference"]["mean"], "+")
+                for m in groups
+            )
+            lines.append(
+                f"| `{name}` | {experiment.data} | {record['detector']} | {points(base['AP']['mean'])} | "
+                f"{points(metrics['AP']['mean'])} | {between(metrics['AP']['difference'])} | {' | '.join(gains)} |"
+            )
+    return [*lines, "", "The columns from AP75 on are differences too.", ""]
+
+
+def points(value: float | None, sign: str = "") -> str:
+    """AP as it is read: 0 to 100."""
+    return "-" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def between(gap: dict) -> str:
+    """A difference with its interval."""
+    return f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]"
+
+
 def table(title: str, record: dict) -> list[str]:
     """One comparison in Markdown, with a sentence on every remedy."""
-
-    def points(value, sign=""):
-        return "-" if value is None else f"{100 * value:{sign}.1f}"
-
     settings, data = record["settings"], record["dataset"]
-    groups = FREQUENCIES if title.endswith("-classes") else SIZES
+    groups = FREQUENCIES if title.endswith(("-classes", "-long_tail")) else SIZES
     lines = [
         f"## {title}",
         "",
@@ -594,9 +635,7 @@ def table(title: str, record: dict) -> list[str]:
             continue
         ap, gap = metrics["AP"], metrics["AP"]["difference"]
         spread = "" if ap["spread"] is None else f" ± {points(ap['spread'])}"
-        shown = (
-            "" if gap is None else f"{points(gap['mean'], '+')} [{points(gap['low'], '+')}, {points(gap['high'], '+')}]"
-        )
+        shown = "" if gap is None else between(gap)
         columns = ("AP50", "AP75", "AP90", *(f"AP_{group}" for group in groups))
         rest = (points(metrics[m]["mean"]) for m in columns)
         lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} |")
