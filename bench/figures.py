@@ -49,6 +49,8 @@ class Panel:
     """at x = 1, 2, ... in place of numbers"""
     parts: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    drawn: list[np.ndarray] = field(default_factory=list)
+    """points of the curves"""
 
     def place(self, x, y) -> np.ndarray:
         """Points of the drawing, (n, 2)."""
@@ -62,8 +64,10 @@ class Panel:
         ), -1)  # fmt: skip
 
     def line(self, x, y, name: str = "") -> None:
-        """A curve; named curves are listed at the top right."""
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in self.place(x, y))
+        """A curve; named curves are listed in the corner that has least of them."""
+        placed = self.place(x, y)
+        self.drawn.append(placed)
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in placed)
         self.parts.append(f'<polyline points="{points}" fill="none" stroke="{self.colour}" stroke-width="1.6"/>')
         self.names.append(name)
 
@@ -97,11 +101,10 @@ class Panel:
     def svg(self, right: float, down: float = 0) -> str:
         """The panel, moved to its place."""
         box = f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>'
-        end = 'text-anchor="end"'
-        end += ' paint-order="stroke" stroke="white" stroke-width="3"'  # to be read before a curve, too
-        x = LEFT + WIDTH - 6
+        x, y, end = self._corner()
+        end = f'text-anchor="{end}" paint-order="stroke" stroke="white" stroke-width="3"'  # readable on a curve
         legend = "".join(
-            f'<text x="{x}" y="{TOP + 14 + 13 * i}" fill="{COLOURS[i % len(COLOURS)]}" {end}>{escape(n)}</text>'
+            f'<text x="{x}" y="{y + 13 * i}" fill="{COLOURS[i % len(COLOURS)]}" {end}>{escape(n)}</text>'
             for i, n in enumerate(self.names)
             if n
         )
@@ -113,6 +116,24 @@ class Panel:
         )
         inside = "".join((*self.parts, box, self._ticks(), legend, words))
         return f'<g transform="translate({right:.0f} {down:.0f})">{inside}</g>'
+
+    def _corner(self) -> tuple[float, float, str]:
+        """Where the names stand: x and y of the first, and which end of it that is; at the top right if in doubt."""
+        wide, high = 7 * max(map(len, self.names), default=0) + 12, 13 * len(self.names) + 10
+        if not self.drawn:
+            return LEFT + WIDTH - 6, TOP + 14, "end"
+        curves = [np.stack([np.interp(t, np.arange(len(c)), c[:, i]) for i in (0, 1)], 1)
+                  for c in self.drawn for t in [np.linspace(0, len(c) - 1, 500)]]  # fmt: skip
+        points = np.concatenate(curves) - (LEFT, TOP)
+
+        def covered(right: bool, top: bool) -> int:
+            x = points[:, 0] > WIDTH - wide if right else points[:, 0] < wide
+            return int((x & (points[:, 1] < high if top else points[:, 1] > HEIGHT - high)).sum())
+
+        corners = [(right, top) for top in (True, False) for right in (True, False)]
+        right, top = min(corners, key=lambda corner: covered(*corner))
+        y = TOP + 14 if top else TOP + HEIGHT - 13 * len(self.names) + 5
+        return (LEFT + WIDTH - 6, y, "end") if right else (LEFT + 6, y, "start")
 
     def _ticks(self) -> str:
         text = []
