@@ -397,6 +397,14 @@ REMARKS = {
 }
 """What was found out besides, in words, under the table of an experiment."""
 
+ON_GPU = (
+    "scales-retinanet-small",
+    "facemask-retinanet-small",
+    "deeppcb-retinanet-places",
+    "facemask-retinanet-classes",
+)
+"""Those that were run on a GPU, as were all of the choices; the others on one thread of a CPU. Both in bfloat16."""
+
 SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
 """The groups of which a table shows the AP."""
 
@@ -622,7 +630,8 @@ def table(title: str, record: dict) -> list[str]:
         f"{record['note']} {data['source']}, {record['detector']} {record['size']}. "
         f"{data['train']['images']} training and {data['test']['images']} test images, "
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
-        f"{len(record['seeds'])} seeds.",
+        f"{len(record['seeds'])} seed{'s' * (len(record['seeds']) > 1)}"
+        f"{', on a GPU' * (title in ON_GPU or '-choice-' in title)}.",
         "",
         f"| recipe | AP | difference | AP50 | AP75 | AP90 | {' | '.join(groups)} |",
         "|---|---|---|---|---|---|---|---|---|",
