@@ -397,11 +397,9 @@ REMARKS = {
 }
 """What was found out besides, in words, under the table of an experiment."""
 
-ON_GPU = (
-    "scales-retinanet-small",
-    "facemask-retinanet-small",
-    "deeppcb-retinanet-places",
-    "facemask-retinanet-classes",
+ON_GPU = tuple(
+    f"{data}-retinanet-{group}"
+    for data, group in (("scales", "small"), ("facemask", "small"), ("deeppcb", "places"), ("facemask", "classes"))
 )
 """Those that were run on a GPU, as were all of the choices; the others on one thread of a CPU. Both in bfloat16."""
 
