@@ -61,6 +61,7 @@ __all__ = [
     "scale_dependent_pooling",
     "size_balanced",
     "sliced",
+    "sliced_inference",
     "snip",
     "sniper",
     "soft_roi_selection",
@@ -250,6 +251,13 @@ def sliced(kind: str) -> Recipe:
     tiny objects in large images."""
     check_kind(kind)
     return Recipe(name="sliced", views=Sliced(), look=InSlices())
+
+
+def sliced_inference(kind: str) -> Recipe:
+    """Training as it is, detection in windows of the images' own pixels and on the whole: for small objects in images
+    that are scaled down, at the price of five or more looks at each."""
+    check_kind(kind)
+    return Recipe(name="sliced_inference", look=InSlices())
 
 
 def _same_scales(name: str, kind: str, views: SNIP | SNIPER) -> AtScales:
