@@ -107,7 +107,7 @@ CLASSES = (
 ALIKE = ("over_sampling", "effective_number")
 """Nearly the same as others of them: left out on the generated data."""
 
-REGION_CLASSES = "seesaw loce group_softmax foreground_balanced proi"
+REGION_CLASSES = "seesaw loce group_softmax foreground_balanced"
 """Those that live in the region head."""
 
 REGRESSION = (
@@ -392,7 +392,7 @@ REMARKS = {
     "facemask-retinanet-small": (
         "`sliced` trains and detects in windows. At the same number of steps it sees a third of the objects, and parts "
         "of them. Detection alone in windows (`sliced_inference`), by one trained on whole images (8 epochs, one seed): "
-        "AP 14.1 to 14.8, small 7.0 to 11.8, large 41.0 to 33.4; with Rank & Sort, PANet and repeat factor sampling "
+        "AP 14.1 to 14.8, small 7.0 to 11.8, large 41.0 to 33.4; with Rank & Sort, PANet and repeated images "
         "19.1 to 20.3, small 11.2 to 15.3, large 42.0 to 35.6."
     ),
     "lookalikes-retinanet-ranking": (
