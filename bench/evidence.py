@@ -391,7 +391,7 @@ REMARKS = {
     ),
     "facemask-retinanet-small": (
         "`sliced` trains and detects in windows. At the same number of steps it sees a third of the objects, and parts "
-        "of them. Detection alone in windows (`sliced_inference`), by one trained on whole images (8 epochs, one seed): "
+        "of them. Detection alone in windows (`sliced_inference`), trained on whole images (8 epochs, one seed): "
         "AP 14.1 to 14.8, small 7.0 to 11.8, large 41.0 to 33.4; with Rank & Sort, PANet and repeated images "
         "19.1 to 20.3, small 11.2 to 15.3, large 42.0 to 35.6."
     ),
