@@ -42,8 +42,8 @@ def designed_anchors_bccd(kind: str) -> Recipe:
 
 
 def designed_anchors_deeppcb(kind: str) -> Recipe:
-    """What `detbalance anchors deeppcb` finds from the training images for the nano RetinaNet."""
-    return _anchors(sizes=((10, 12, 16), (13, 15, 21), (40, 47, 64)), ratios=(0.57, 0.88, 1.25))
+    """What `detbalance anchors deeppcb --image-size 256x256` finds from the training images for the nano RetinaNet."""
+    return _anchors(sizes=((12, 15, 22), (14, 18, 26), (97, 119, 173)), ratios=(0.57, 1.12, 1.54))
 
 
 def _anchors(**settings) -> Recipe:
