@@ -67,7 +67,7 @@ def _method(method: type) -> list[str]:
         f"{method.__name__}{inspect.signature(method)}".replace(" -> None", ""),
         f"from detbalance.{folder} import {method.__name__}",
         "",
-        *(inspect.getdoc(method) or "").splitlines(),
+        *_paragraphs(method),
         "",
         f"addresses: {', '.join(problem.value for problem in method.addresses)}",
         f"paper: {method.paper}",
@@ -76,6 +76,25 @@ def _method(method: type) -> list[str]:
         f"recipes: {', '.join(users) or 'none yet'}",
         *(line for name in users for line in _evidence(name)),
     ]
+
+
+def _paragraphs(documented: Any) -> list[str]:
+    """The docstring with each paragraph as one line, for a terminal of any width to break; lists, formulas and examples
+    keep their lines.
+
+    >>> class Mine:
+    ...     __doc__ = "One\\ntwo.\\n\\nShapes: a\\n  -> b"
+    >>> _paragraphs(Mine)
+    ['One two.', '', 'Shapes: a', '  -> b']
+    """
+    lines: list[str] = []
+    for line in (inspect.getdoc(documented) or "").splitlines():
+        own = not line or line[0] in " >-|" or re.match(r"[A-Z][a-z]+( by)?:", line)
+        if own or not lines or not lines[-1] or lines[-1][0] in " >|" or lines[-1].startswith("Args:"):
+            lines.append(line)
+        else:
+            lines[-1] += f" {line}"
+    return lines
 
 
 def _named(method: type) -> str:
@@ -106,7 +125,7 @@ def _bounds(method: type) -> list[str]:
 
 def _recipe(name: str) -> list[str]:
     made = [f"{kind}: {recipes.get(name, kind)!r}" for kind in recipes.kinds(name)]
-    return [*(inspect.getdoc(getattr(recipes, name)) or "").splitlines(), "", *made, *_evidence(name)]
+    return [*_paragraphs(getattr(recipes, name)), "", *made, *_evidence(name)]
 
 
 def _parts(name: str) -> str:

@@ -32,7 +32,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             inner = x.to(self.query.weight.dtype)
             query, key, value = (widen(f(inner)).flatten(2).transpose(1, 2) for f in (self.query, self.key, self.value))
             seen = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
