@@ -100,14 +100,15 @@ BACKGROUND = {
 
 CLASSES = (
     "repeat_factor class_aware over_sampling effective_number_sampling failing_classes balanced_batches class_balanced "
-    "effective_number eqlv2 equalised_focal logit_adjustment decoupled copy_paste instance_switching"
+    "effective_number eqlv2 equalised_focal logit_adjustment decoupled copy_paste instance_switching "
+    "long_tail"
 )
 """The remedies against foreground-foreground imbalance in a one-stage detector."""
 
 ALIKE = ("over_sampling", "effective_number")
 """Nearly the same as others of them: left out on the generated data."""
 
-REGION_CLASSES = "seesaw loce group_softmax foreground_balanced"
+REGION_CLASSES = "seesaw loce group_softmax"
 """Those that live in the region head."""
 
 REGRESSION = (
