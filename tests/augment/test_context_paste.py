@@ -131,3 +131,21 @@ def test_no_place_no_paste():
     made, objects = transform(image, target, others)
     assert made is image
     assert objects is target
+
+
+def test_an_image_without_a_free_place_teaches_too():
+    """Objects that cover their image leave no background to learn from: that image says what objects look like."""
+    data, others = halves(4)
+    full = Annotations.from_arrays(
+        classes=data.classes,
+        sizes=[(80, 64)] * 5,
+        image=[*data.image, 4],
+        label=[*data.label, 2],
+        boxes=[*data.boxes, (0, 0, 80, 64)],
+    )
+    covered = torch.rand(3, 64, 80), {"boxes": torch.tensor([[0.0, 0, 80, 64]]), "labels": torch.tensor([2])}
+    learnt = ContextPaste(share=1).fit(full, lambda i: covered if i == 4 else others(i))
+    torch.manual_seed(0)
+    _, target = learnt(*others(0), others)
+    assert len(target["boxes"]) >= 2
+    assert features(np.zeros((3, 8, 8)), np.zeros((0, 4))).shape == (0, 36)

@@ -117,7 +117,7 @@ def features(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     ring = np.delete(np.arange(9), 4)
     sums, area = sums[..., ring], area[:, ring]
     mean = sums.sum(2, keepdims=True) / np.maximum(area.sum(1), 1)[:, None]
-    look = np.where(area > 0, sums / np.maximum(area, 1), mean).transpose(1, 0, 2).reshape(len(boxes), -1)
+    look = np.where(area > 0, sums / np.maximum(area, 1), mean).transpose(1, 0, 2).reshape(len(boxes), 32)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / (width, height)
     return np.concatenate((look, centre, _log_shape(boxes, (height, width))), 1)
 
