@@ -392,8 +392,8 @@ REMARKS = {
         "than a tenth falls into the last of the ten bins, which then has a tenth of the weight: 730 steps are too few."
     ),
     "deeppcb-retinanet-places": (
-        "The `designed_anchors` of this table were designed for images of 192x256 and trained at 256x256; those for the "
-        "size of the training are in bench/candidates.py and have not been run."
+        "The `designed_anchors` of this table were designed for images of 192x256 and trained at 256x256; those for "
+        "the size of the training are in bench/candidates.py and have not been run."
     ),
     "facemask-retinanet-classes": (
         "The runs of `long_tail`, and the last of `instance_switching`, were made on a CPU. The class that counts as "
