@@ -144,14 +144,12 @@ CANDIDATES = str(Path(__file__).with_name("candidates.py")) + ":"
 
 CHOICES = {
     "balanced": {
-        "chess": "rank_sort rank_sort+panet rank_sort+repeat_factor "
-        "rank_sort+panet+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
-        "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
-        "bccd": "rank_sort rank_sort+panet rank_sort+repeat_factor "
-        "rank_sort+panet+repeat_factor rank_sort+mosaic rank_sort+copy_paste "
-        "rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
-        "facemask": "rank_sort rank_sort+panet rank_sort+repeat_factor "
-        "rank_sort+panet+repeat_factor rank_sort+mosaic "
+        **dict.fromkeys(
+            ("chess", "bccd"),
+            "rank_sort rank_sort+panet rank_sort+repeat_factor rank_sort+panet+repeat_factor rank_sort+mosaic "
+            "rank_sort+copy_paste rank_sort+trident_fast rank_sort+repeat_factor+mosaic rank_sort+panet+mosaic",
+        ),
+        "facemask": "rank_sort rank_sort+panet rank_sort+repeat_factor rank_sort+panet+repeat_factor rank_sort+mosaic "
         "rank_sort+trident_fast",
     },
     "long_tail": {
@@ -426,11 +424,12 @@ SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent"
 def dataset(experiment: Experiment, root: Path, runs: Path) -> Annotations | None:
     """The experiment's data; None where they are not on this machine."""
     if experiment.dials is not None:
-        folder, dials = (
+        data = make_dataset(
             runs / "data" / experiment.data,
-            {"dials": experiment.dials, "test_dials": experiment.test_dials},
+            images=experiment.images,
+            dials=experiment.dials,
+            test_dials=experiment.test_dials,
         )
-        data = make_dataset(folder, images=experiment.images, **dials)
     elif (root / experiment.data).is_dir():
         data = read(root / experiment.data, strict=True)
     else:

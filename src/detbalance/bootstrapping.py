@@ -21,7 +21,7 @@ from .hard_negatives import HardNegatives, false_detections
 from .prediction import predict
 from .recipe import Recipe
 from .runs import Settings, build_model
-from .training import on_gpu, train
+from .training import place_of, train
 
 __all__ = ["RememberingImages", "bootstrap"]
 
@@ -96,7 +96,7 @@ def bootstrap(
         run = folder / f"round-{number}"
         model = train(data, run, recipe=recipe, settings=settings, device=device, images=images, progress=progress)
         if number < rounds and store.rounds <= number:
-            where = "cuda" if on_gpu(device) else "cpu"
+            where = place_of(device)
             found = predict(model, data, image_size=settings.image_size, device=where)
             limits = {"score_threshold": score_threshold, "iou_threshold": iou_threshold, "limit": limit}
             truth = [data.boxes[data.rows(i)] for i in range(len(data))]

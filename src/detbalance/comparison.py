@@ -26,7 +26,7 @@ from .prediction import predict
 from .recipe import Recipe
 from .results import finished, tabulate
 from .runs import Settings, epochs_of, load_model, recipe_of, same
-from .training import PROBES, on_gpu, train
+from .training import PROBES, place_of, train
 
 __all__ = ["Comparison", "compare", "run_one"]
 
@@ -174,7 +174,7 @@ def run_one(
     )
     if model is None:
         model, _ = load_model(folder, recipe)
-    place = "cuda" if on_gpu(device) else "cpu"
+    place = place_of(device)
     found = predict(model, testing, image_size=settings.image_size, images=test_images, device=place)
     save_predictions(
         folder / "predictions.json", *([image[name] for image in found] for name in ("boxes", "labels", "scores"))

@@ -48,7 +48,7 @@ def weak_proposals(
         settings: of the run.
         device, precision, workers, resume, progress: as `train`.
     """
-    from .training import on_gpu, train
+    from .training import place_of, train
 
     path = folder / "proposals.npz"
     if resume and path.exists():
@@ -60,7 +60,7 @@ def weak_proposals(
     how = {"device": device, "precision": precision, "workers": workers, "resume": resume, "progress": progress}
     model = train(of_one_class(data), folder, recipe=recipe, settings=short, **how)
     model.score_thresh, model.nms_thresh, model.detections_per_img = 0.0, _IOU, _COUNT
-    where = "cuda" if on_gpu(device) else "cpu"
+    where = place_of(device)
     found = predict(model, data, image_size=settings.image_size, batch_size=settings.batch_size, device=where)
     boxes = [one["boxes"] for one in found]
     columns = {"boxes": np.concatenate(boxes).reshape(-1, 4), "counts": np.array([len(b) for b in boxes])}

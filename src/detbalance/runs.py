@@ -86,11 +86,9 @@ def recipe_of(name: str, kind: str) -> Recipe:
     >>> recipe_of("focal@16", "dense").name
     'focal@16'
     """
-    alone, at, epochs = name.rpartition("@")
-    if not at or not epochs.isdigit():
-        return recipes.get(name, kind)
+    alone, epochs = _timed(name)
     recipe = recipes.get(alone, kind)
-    return replace(recipe, name=f"{recipe.name}@{epochs}")
+    return recipe if epochs is None else replace(recipe, name=f"{recipe.name}@{epochs}")
 
 
 def epochs_of(name: str, usual: int) -> int:
@@ -99,8 +97,14 @@ def epochs_of(name: str, usual: int) -> int:
     >>> epochs_of("focal@16", 10), epochs_of("focal", 10)
     (16, 10)
     """
-    epochs = name.rpartition("@")[2] if "@" in name else ""
-    return int(epochs) if epochs.isdigit() else usual
+    epochs = _timed(name)[1]
+    return usual if epochs is None else epochs
+
+
+def _timed(name: str) -> tuple[str, int | None]:
+    """`name@epochs` in its two parts; a path may hold an @."""
+    alone, at, epochs = name.rpartition("@")
+    return (alone, int(epochs)) if at and epochs.isdecimal() else (name, None)
 
 
 def describe(data: Annotations, recipe: Recipe, settings: Settings) -> dict[str, Any]:

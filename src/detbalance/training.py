@@ -35,7 +35,7 @@ from .proposals import weak_proposals
 from .recipe import Recipe
 from .runs import Settings, build_model, claim, describe, epochs_of
 
-__all__ = ["learning_rate", "on_gpu", "train"]
+__all__ = ["learning_rate", "on_gpu", "place_of", "train"]
 
 PROBES = "probes.npz"
 
@@ -317,7 +317,7 @@ def _precision(name: str, device: str) -> dict[str, Any]:
     """Fabric's arguments for a precision."""
     if not name.endswith("-mixed"):
         return {"precision": name}
-    return {"plugins": _Autocast(name, "cuda" if on_gpu(device) else "cpu")}
+    return {"plugins": _Autocast(name, place_of(device))}
 
 
 def _best_precision(device: str) -> str:
@@ -332,6 +332,15 @@ def _best_precision(device: str) -> str:
 def on_gpu(device: str) -> bool:
     """Does a device of that name mean a GPU here?"""
     return device in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+
+
+def place_of(device: str) -> str:
+    """The torch device of that name here, "cuda" or "cpu": where what was trained there is to detect.
+
+    >>> place_of("cpu")
+    'cpu'
+    """
+    return "cuda" if on_gpu(device) else "cpu"
 
 
 def _print_progress(step: int, steps: int, losses: dict[str, float]) -> None:
