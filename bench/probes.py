@@ -22,6 +22,8 @@ from detbalance.detectors import build
 from detbalance.probes import Probe
 from steps import batch
 
+CLASSES = 3
+
 
 def seconds(model: torch.nn.Module, optimizer: torch.optim.Optimizer, data: tuple, steps: int) -> float:
     """The processor's seconds of some training steps (the clock's on a GPU)."""
@@ -44,10 +46,10 @@ def measure(detector: str, options: argparse.Namespace) -> None:
     runs = []
     for _ in range(2):
         torch.manual_seed(0)
-        model = build(detector, classes=3, size=options.size, image_size=(height, width)).train()
+        model = build(detector, classes=CLASSES, size=options.size, image_size=(height, width)).train()
         model = attach(model, recipes.baseline(kind_of(model))).to(device, memory_format=torch.channels_last)
         runs.append((model, torch.optim.SGD(model.parameters(), lr=1e-4)))
-    data = batch(options.images, (height, width), device)
+    data = batch(options.images, (height, width), CLASSES, device)
     for run in runs:
         seconds(*run, data, 2)
     probe = Probe(runs[1][0], every=options.every)
