@@ -97,6 +97,31 @@ def test_channels_last_gives_the_same(neck):
 
 
 @every
+def test_half_precision_learns_the_same(neck):
+    """The gradient under autocast points where that of float32 does, at sizes at which processors have kernels of their
+    own for channels-last maps."""
+
+    def gradients(enabled):
+        module = build(neck, 3, 16, 16).to(memory_format=torch.channels_last)
+        inputs = {
+            name: x.detach().contiguous(memory_format=torch.channels_last)
+            for name, x in maps(3, (48, 64), channels=16).items()
+        }
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            outputs = module(OrderedDict(inputs))
+        generator = torch.Generator().manual_seed(1)
+        sum((y.float() * torch.randn(y.shape, generator=generator)).sum() for y in outputs.values()).backward()
+        return {name: p.grad.flatten() for name, p in module.named_parameters()}
+
+    wide, narrow = gradients(False), gradients(True)
+    largest = max(g.norm() for g in wide.values())
+    for name, g in wide.items():
+        assert narrow[name].isfinite().all(), name
+        if g.norm() > 0.01 * largest:  # a bias before a norm has no gradient but rounding
+            assert torch.cosine_similarity(g, narrow[name], 0) > 0.9, name
+
+
+@every
 def test_exports(neck):
     inputs = OrderedDict((name, x.detach()) for name, x in maps(3).items())
     model = build(neck, 3).eval()

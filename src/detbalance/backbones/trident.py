@@ -8,11 +8,11 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..common import require
+from ..dilated import dilated_conv2d
 from ..taxonomy import Imbalance
 from ..valid_ranges import check_ranges
 
@@ -110,7 +110,7 @@ class TridentConv(nn.Conv2d):
         """Each branch's part of the batch through the same weights."""
         dilations = [self.trident.dilations[i] for i in self.trident.active(self.training)]
         parts = x.chunk(len(dilations))
-        found = [F.conv2d(p, self.weight, self.bias, 1, d, d, self.groups) for p, d in zip(parts, dilations)]
+        found = [dilated_conv2d(p, self.weight, self.bias, d, self.groups) for p, d in zip(parts, dilations)]
         return torch.cat(found)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..common import require
+from ..dilated import DilatedConv2d
 from ..taxonomy import Imbalance
 from ._neck import Neck, lateral
 from ._resize import resize
@@ -88,10 +89,9 @@ def operation(name: str, channels: int) -> nn.Module:
     kernel, dilation = OPERATIONS[name]
     if not kernel:
         return nn.Identity()
-    padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False),
+        DilatedConv2d(channels, channels, kernel, dilation=dilation, groups=channels, bias=False),
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
     )
