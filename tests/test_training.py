@@ -22,6 +22,7 @@ from detbalance.data.readers import read
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.detectors.anchor_shapes import yolo_anchors
 from detbalance.prediction import predict
+from detbalance.recipe import Recipe, Stage
 from detbalance.runs import Settings, load_model
 from detbalance.training import learning_rate, train
 
@@ -222,6 +223,20 @@ def test_training_goes_on_with_images_without_objects(data, tmp_path):
 
 def _without(data, keep):
     return {name: getattr(data, name)[keep] for name in ("image", "label", "boxes", "area", "crowd", "difficult")}
+
+
+def test_a_gradient_that_is_no_number_ends_the_training(data, tmp_path):
+    """Of a loss that is finite: clipped, it would leave the weights as they are, or as numbers no more."""
+    endless = Stage(box_loss=lambda predicted, target: (predicted - predicted.detach()).sqrt().sum(1))
+    once = replace(SETTINGS, epochs=1, batch_size=16)
+    with pytest.raises(FloatingPointError, match="gradient's norm is nan at step 1 of 1"):
+        train(data, tmp_path / "run", recipe=Recipe(name="endless", stages=endless), settings=once)
+
+
+def test_the_gradient_is_on_record(data, tmp_path):
+    train(data, tmp_path / "run", recipe="baseline", settings=replace(SETTINGS, epochs=1))
+    (point,) = json.loads((tmp_path / "run" / "history.json").read_text())["history"]
+    assert 0 < point["gradient_norm"] < 1e3
 
 
 def test_time_is_kept_over_a_resumed_run(data, tmp_path):

@@ -174,8 +174,9 @@ class _Run:
                 total = sum(losses.values())
                 optimizer.zero_grad()
                 fabric.backward(total)
+                norm = None
                 if settings.clip:
-                    fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+                    norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
                 optimizer.step()
                 step += 1
                 if step % 10 == 0 or step == steps:
@@ -183,10 +184,20 @@ class _Run:
                     if not math.isfinite(values["total"]):
                         raise FloatingPointError(f"the loss is {values['total']} at step {step} of {steps}: {values}")
                     history.append({"step": step, "lr": rate, "loss": values})
+                    if norm is not None:
+                        history[-1]["gradient_norm"] = float(norm)
+                        # float16's scale is found by trying until nothing overflows; elsewhere an infinite gradient,
+                        # clipped, is a training that stands still.
+                        if not math.isfinite(norm) and self.described["precision"] != "16-mixed":
+                            raise FloatingPointError(
+                                f"the gradient's norm is {norm} at step {step} of {steps}, of these losses: {values}"
+                            )
                     if board is not None:
                         for name, value in values.items():
                             board.add_scalar(f"loss/{name}", value, step)
                         board.add_scalar("learning rate", rate, step)
+                        if norm is not None:
+                            board.add_scalar("gradient norm", history[-1]["gradient_norm"], step)
                 if self.progress is not None and fabric.global_rank == 0:
                     self.progress(step, steps, history[-1]["loss"] if history else {})
                 now = time.monotonic()
