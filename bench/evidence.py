@@ -121,6 +121,7 @@ PYRAMIDS = (
     "balanced_fpn feature_hierarchy panet stdn parallel_fpn reconfigured_fpn zoom_out_in mlfpn nas_fpn auto_fpn bifpn "
     "aug_fpn dynamic_head efip mscf"
 )
+BEST_PYRAMIDS = "feature_hierarchy reconfigured_fpn zoom_out_in auto_fpn"
 SMALL = "snip sniper sliced trident nwd size_balanced small_objects"
 """The remedies against scale imbalance: necks, and what looks at sizes."""
 
@@ -276,6 +277,13 @@ EXPERIMENTS = (
             ("faster_rcnn", REGION_PLACES, f"baseline@{round(1.7 * settings.epochs)}"),
         )
     ),
+    Experiment(
+        name="deeppcb-retinanet-anchors",
+        data="deeppcb",
+        recipes=("baseline", CANDIDATES + "designed_anchors_deeppcb"),
+        settings=BOXES["deeppcb"],
+        note="Anchors designed for these boxes at the size of the training.",
+    ),
     *(
         Experiment(
             name=f"{data}-retinanet-{group}",
@@ -292,6 +300,12 @@ EXPERIMENTS = (
         )
         for group, seeds, note, names in (
             ("pyramids", 1, "Pyramids in place of the FPN.", PYRAMIDS),
+            (
+                "best-pyramids",
+                3,
+                "The four pyramids that one seed, which is among these, has best over generated data and face masks.",
+                BEST_PYRAMIDS,
+            ),
             ("small", 3, "What looks at sizes.", SMALL),
             ("slices", 3, "Trained on whole images, detected in windows.", "sliced_inference"),
         )
@@ -391,8 +405,8 @@ REMARKS = {
         "than a tenth falls into the last of the ten bins, which then has a tenth of the weight: 730 steps are too few."
     ),
     "deeppcb-retinanet-places": (
-        "The `designed_anchors` of this table were designed for images of 192x256 and trained at 256x256; those for "
-        "the size of the training are in bench/candidates.py and have not been run."
+        "The `designed_anchors` of this table were designed for images of 192x256 and trained at 256x256; what those "
+        "for the size of the training do is under deeppcb-retinanet-anchors."
     ),
     "facemask-retinanet-classes": (
         "The runs of `long_tail`, and the last of `instance_switching`, were made on a CPU. The class that counts as "
