@@ -1,12 +1,16 @@
 """compare: finished runs are kept, failed ones reported, and the report stands."""
 
+import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from detbalance import Recipe, Stage, compare
+from detbalance.comparison import Comparison
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.losses import FocalLoss
 from detbalance.runs import Settings, load_model
@@ -45,6 +49,21 @@ def test_failed_runs_do_not_stop_the_others(data, tmp_path):
     assert "isr_p" in page
     assert "_Broken()" in page
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_no_figure_is_cut_in_a_narrow_terminal():
+    """A long name is broken over lines instead; of gains of two digits, and intervals of two signs."""
+    gap = {"mean": 0.119, "low": -0.108, "high": 0.341}
+    metrics = {m: {"mean": 0.605, "spread": 0.012, "difference": gap} for m in ("AP", "AP50", "AP75", "AP90")}
+    name = "rank_sort+repeat_factor+copy_paste+instance_switching"
+    recipe = {"metrics": metrics, "runs": [{"status": "done", "train_seconds": 1234.5}]}
+    results = {"name": "shapes", "detector": "retinanet", "size": "nano", "seeds": [0], "recipes": {name: recipe}}
+    console = Console(width=80, file=io.StringIO())
+    console.print(Comparison(results, Path()).table())
+    lines = console.file.getvalue().splitlines()
+    assert "…" not in console.file.getvalue()
+    assert "60.5 ± 1.2 +11.9 [-10.8, +34.1] 60.5 60.5 60.5 1234" in " ".join(lines[4].split())
+    assert "".join(line.split()[0] for line in lines[4:] if line.strip()) == name
 
 
 def test_recipes_of_another_length(data, tmp_path):

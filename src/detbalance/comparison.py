@@ -239,11 +239,15 @@ def _bound(progress: Callable, name: str, seed: int) -> Callable[[int, int, dict
 
 
 def _table(results: dict[str, Any]) -> Any:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{results['name']}  ({results['detector']} {results['size']}, {len(results['seeds'])} seeds)")
-    for column in ("recipe", "AP", "difference [95 %]", "AP50", "AP75", "AP90", "s/run"):
-        table.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=True)
+    seeds = f"{len(results['seeds'])} seed{'s' * (len(results['seeds']) > 1)}"
+    title = f"{results['name']}  ({results['detector']} {results['size']}, {seeds})"
+    table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("recipe", overflow="fold")  # a long name is broken, no figure is cut
+    for column in ("AP", "difference [95 %]", "AP50", "AP75", "AP90", "s/run"):
+        table.add_column(column, justify="right", no_wrap=True)
 
     def points(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{100 * value:{sign}.1f}"
