@@ -1,5 +1,6 @@
 """`evaluate` against pycocotools' figures, and its own parts against naive loops."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -229,6 +230,20 @@ def test_json_round_trip_and_table(scene):
     printed = console.export_text()
     assert f"{100 * result.ap:.1f}" in printed
     assert all(name in printed for name in annotations.classes)
+
+
+def test_no_figure_is_cut_in_a_narrow_terminal(scene):
+    """Whole numbers of boxes and a long name of a class; the name is broken over lines."""
+    values = evaluate(*scene(6)).to_json()
+    row = {**next(iter(values["by_class"].values())), "group": "frequent", "train_boxes": 12345, "test_boxes": 6789}
+    name = "a_class_whose_name_is_long"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(Evaluation.from_json({**values, "by_class": {name: row}}).table())
+    shown = console.export_text()
+    assert "…" not in shown
+    assert {"frequent", "12345", "6789"} <= set(shown.split())
+    rows = shown[shown.rindex("─") + 1 :].splitlines()
+    assert "".join(row.split()[0] for row in rows if row.strip()) == name
 
 
 def test_tide_shares():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
@@ -103,9 +104,11 @@ class Evaluation:
             _line(title, {name: values[name] for name in values if name.startswith(start)})
             for title, start in (("average precision", "AP"), ("average recall", "AR"), ("error (LRP)", "oLRP"))
         ]
-        classes = Table("class", "group", title="by class", title_justify="left")
+        classes = _table("by class, with its training and test boxes")
+        classes.add_column("class", overflow="fold")  # a long name is broken, no figure is cut
+        classes.add_column("group", no_wrap=True)
         for name in _SHARES + _COUNTS:
-            classes.add_column(name.replace("_", " "), justify="right")
+            classes.add_column(name.removesuffix("_boxes"), justify="right", no_wrap=True)
         for name, row in self.by_class.items():
             shares, counts = (_percent(row[key]) for key in _SHARES), (str(row[key]) for key in _COUNTS)
             classes.add_row(escape(name), row["group"], *shares, *counts)
@@ -119,11 +122,15 @@ _COUNTS = ("train_boxes", "test_boxes")
 def _line(title: str, values: dict[str, float | None]) -> Table:
     """A table of one line, without what does not exist."""
     known = {name: value for name, value in values.items() if value is not None}
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for name in known:
-        table.add_column(name.split("_")[-1], justify="right")
+        table.add_column(name.split("_")[-1], justify="right", no_wrap=True)
     table.add_row(*(_percent(value) for value in known.values()))
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
 
 
 def _percent(value: float | None) -> str:
