@@ -113,7 +113,7 @@ REGION_CLASSES = "seesaw loce group_softmax"
 
 REGRESSION = (
     "l2 smooth_l1 balanced_l1 ghm_r iou_balanced_loss iou_loss bounded_iou giou diou ciou eiou focal_eiou siou "
-    "alpha_iou wise_iou nwd_loss combined_box_loss"
+    "alpha_iou wise_iou nwd_loss combined_box_loss kl_loss"
 )
 """Box losses; the baseline's is L1."""
 
