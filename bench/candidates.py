@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from detbalance.anchor_settings import AnchorSettings
 from detbalance.assigners import ATSSAssigner
 from detbalance.losses import AlphaIoULoss, DIoULoss, GIoULoss, QualityFocalLoss, VarifocalLoss
+from detbalance.necks import MLFPN, NASFPN, DynamicHead
 from detbalance.recipe import Recipe, Stage
 from detbalance.recipes import get
 
@@ -34,6 +36,21 @@ def rank_sort_alpha(kind: str) -> Recipe:
 def rank_sort_diou(kind: str) -> Recipe:
     """Rank & Sort with DIoU loss."""
     return _ranked("rank_sort_diou", kind, DIoULoss())
+
+
+def nas_fpn_of_one_cell(kind: str) -> Recipe:
+    """NAS-FPN's cell once, not seven times."""
+    return Recipe(name="nas_fpn_of_one_cell", neck=partial(NASFPN, repeats=1))
+
+
+def mlfpn_of_two_modules(kind: str) -> Recipe:
+    """MLFPN of two U-shapes, not eight."""
+    return Recipe(name="mlfpn_of_two_modules", neck=partial(MLFPN, modules=2))
+
+
+def dynamic_head_of_one_block(kind: str) -> Recipe:
+    """The dynamic head's block once, not six times."""
+    return Recipe(name="dynamic_head_of_one_block", neck=partial(DynamicHead, blocks=1))
 
 
 def designed_anchors_bccd(kind: str) -> Recipe:

@@ -278,6 +278,21 @@ EXPERIMENTS = (
         )
     ),
     Experiment(
+        name="scales-retinanet-short-pyramids",
+        data="scales",
+        recipes=(
+            "baseline",
+            *(
+                CANDIDATES + name
+                for name in ("nas_fpn_of_one_cell", "mlfpn_of_two_modules", "dynamic_head_of_one_block")
+            ),
+        ),
+        settings=Settings(epochs=9),
+        seeds=1,
+        dials=SCALES,
+        note="Generated data, nearly all objects near the smallest size. The deep pyramids, made shallow.",
+    ),
+    Experiment(
         name="deeppcb-retinanet-anchors",
         data="deeppcb",
         recipes=("baseline", CANDIDATES + "designed_anchors_deeppcb"),
