@@ -126,7 +126,7 @@ SMALL = "snip sniper sliced trident nwd size_balanced small_objects"
 """The remedies against scale imbalance: necks, and what looks at sizes."""
 
 PLACES = "hsd guided_anchoring free_anchor atss tight_boxes"
-REGION_PLACES = "cascade iou_uniform guided_anchoring"
+REGION_PLACES = {"bccd": "cascade iou_uniform guided_anchoring", "deeppcb": "cascade iou_uniform"}
 """The remedies against imbalance of IoU and location, in RetinaNet and in Faster R-CNN."""
 
 BOXES = {"bccd": Settings(epochs=10), "deeppcb": Settings(epochs=15, image_size=(256, 256))}
@@ -274,7 +274,7 @@ EXPERIMENTS = (
         for data, settings in BOXES.items()
         for detector, names, also in (
             ("retinanet", PLACES, CANDIDATES + f"designed_anchors_{data}"),
-            ("faster_rcnn", REGION_PLACES, f"baseline@{round(1.7 * settings.epochs)}"),
+            ("faster_rcnn", REGION_PLACES[data], f"baseline@{round(1.7 * settings.epochs)}"),
         )
     ),
     Experiment(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from detbalance.data.images import DetectionImages, flips
 from detbalance.data.readers import read
 from detbalance.data.synthetic import Dials, make_dataset
 from detbalance.detectors.anchor_shapes import yolo_anchors
+from detbalance.necks import DynamicHead
 from detbalance.prediction import predict
 from detbalance.recipe import Recipe, Stage
-from detbalance.runs import Settings, load_model
+from detbalance.runs import Settings, build_model, load_model
 from detbalance.training import learning_rate, train
 
 SETTINGS = Settings(epochs=2, batch_size=4, image_size=(64, 96))
@@ -231,6 +233,18 @@ def test_a_gradient_that_is_no_number_ends_the_training(data, tmp_path):
     once = replace(SETTINGS, epochs=1, batch_size=16)
     with pytest.raises(FloatingPointError, match="gradient's norm is nan at step 1 of 1"):
         train(data, tmp_path / "run", recipe=Recipe(name="endless", stages=endless), settings=once)
+
+
+def test_what_a_deformable_convolution_looks_at_moves_slowly(data, tmp_path):
+    """One step of Adam moves a weight by the rate, and offsets by a tenth of it."""
+    once = replace(SETTINGS, epochs=1, batch_size=16, weight_decay=0.0)
+    head = Recipe(name="dynamic", neck=partial(DynamicHead, blocks=1))
+    train(data, tmp_path / "run", recipe=head, settings=once)
+    before, after = build_model(once, data.classes, head).state_dict(), weights(tmp_path / "run")
+    moved = {name: (after[name] - before[name]).abs().max().item() for name in before if name.endswith("weight")}
+    rate = learning_rate(0, 1, once)
+    assert moved["backbone.fpn.blocks.0.where.weight"] == pytest.approx(0.1 * rate, rel=0.01)
+    assert moved["backbone.fpn.blocks.0.own.weight"] == pytest.approx(rate, rel=0.01)
 
 
 def test_the_gradient_is_on_record(data, tmp_path):

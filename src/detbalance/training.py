@@ -169,7 +169,7 @@ class _Run:
                 place, length, factor = phases.position(step, per_epoch)
                 rate = learning_rate(place, length, settings) * factor * (bare.recipe.learning_rate or 1.0)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("factor", 1.0)
                 losses = model(images, targets)
                 total = sum(losses.values())
                 optimizer.zero_grad()
@@ -374,10 +374,15 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
 
 
 def _optimizer(model: nn.Module, settings: Settings, *, fused: bool) -> torch.optim.Optimizer:
-    """Norms and biases are not decayed. A fused step is faster, but cannot have its gradients unscaled and clipped."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    free = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    """Norms and biases are not decayed, and a module's `learning_rate_factor` is heard. A fused step is faster, but
+    cannot have its gradients unscaled and clipped."""
+    factors = {p: getattr(m, "learning_rate_factor", 1.0) for m in model.modules() for p in m.parameters(recurse=False)}
+    groups = []
+    for factor in sorted({1.0, *factors.values()}, reverse=True):
+        known = [p for p in model.parameters() if p.requires_grad and factors[p] == factor]
+        matrices, rest = ([p for p in known if (p.dim() > 1) == wide] for wide in (True, False))
+        groups.append({"params": matrices, "weight_decay": settings.weight_decay, "factor": factor})
+        groups.append({"params": rest, "weight_decay": 0.0, "factor": factor})
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)

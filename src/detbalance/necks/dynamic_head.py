@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ..common import require
-from ..deformable import read_moved
+from ..deformable import OffsetConv2d, read_moved
 from ..taxonomy import Imbalance
-from ._neck import convolution, excitation
+from ._neck import excitation
 from .fpn import FPN
 
 
@@ -66,8 +66,7 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int, neighbours: bool):
         super().__init__()
-        self.where = convolution(channels, 27, 3)
-        nn.init.zeros_(self.where.weight)
+        self.where = OffsetConv2d(channels, 27, 3, padding=1)
         self.own = _Deformed(channels)
         self.coarser = _Deformed(channels) if neighbours else None
         self.finer = _Deformed(channels, stride=2) if neighbours else None
