@@ -434,9 +434,10 @@ REMARKS = {
         "of them. Detection alone in windows, of what was trained on whole images, is under facemask-retinanet-slices."
     ),
     "scales-retinanet-pyramids": (
-        "In a few hundred steps from random weights the deep pyramids (`nas_fpn` has seven cells, `mlfpn` eight modules, "
-        "`dynamic_head` six blocks) do not get far: what they do made shallow is under scales-retinanet-short-pyramids. "
-        "`stdn` has a handful of channels left at the fine levels of so small a network."
+        "In a few hundred steps from random weights the deep pyramids (`nas_fpn` has seven cells, `mlfpn` eight "
+        "modules, `dynamic_head` six blocks) do not get far: what they do made shallow is under "
+        "scales-retinanet-short-pyramids. `stdn` has a handful of channels left at the fine levels of so small a "
+        "network."
     ),
     "facemask-retinanet-pyramids": (
         "`aug_fpn` and `dynamic_head`, at ten times the baseline's time in training, were left out here."
