@@ -121,8 +121,6 @@ PYRAMIDS = (
     "balanced_fpn feature_hierarchy panet stdn parallel_fpn reconfigured_fpn zoom_out_in mlfpn nas_fpn auto_fpn bifpn "
     "aug_fpn dynamic_head efip mscf"
 )
-SLOW_PYRAMIDS = ("aug_fpn", "dynamic_head")
-"""Left out on face masks: ten times the time of the baseline."""
 BEST_PYRAMIDS = "feature_hierarchy reconfigured_fpn zoom_out_in auto_fpn"
 SMALL = "snip sniper sliced trident nwd size_balanced small_objects"
 """The remedies against scale imbalance: necks, and what looks at sizes."""
@@ -305,7 +303,7 @@ EXPERIMENTS = (
         Experiment(
             name=f"{data}-retinanet-{group}",
             data=data,
-            recipes=("baseline", *(name for name in names.split() if dials or name not in SLOW_PYRAMIDS)),
+            recipes=("baseline", *names.split()),
             settings=Settings(epochs=9 if dials else 10),
             seeds=seeds,
             dials=dials,
@@ -438,9 +436,6 @@ REMARKS = {
         "modules, `dynamic_head` six blocks) do not get far: what they do made shallow is under "
         "scales-retinanet-short-pyramids. `stdn` has a handful of channels left at the fine levels of so small a "
         "network."
-    ),
-    "facemask-retinanet-pyramids": (
-        "`aug_fpn` and `dynamic_head`, at ten times the baseline's time in training, were left out here."
     ),
     "lookalikes-retinanet-ranking": (
         "Within nine epochs the focal loss of the baseline hardly tells the objects from their look-alikes; losses "
