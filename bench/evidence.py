@@ -471,7 +471,8 @@ ON_GPU = tuple(
     f"{data}-retinanet-{group}"
     for data, group in (("scales", "small"), ("facemask", "small"), ("deeppcb", "places"), ("facemask", "classes"))
 )
-"""Those that were run on a GPU, as were all of the choices; the others on one thread of a CPU. Both in bfloat16."""
+"""Those that were run on a GPU, as were all of the choices; the others on one thread of a CPU. In bfloat16, where the
+comparison does not say otherwise."""
 
 SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
 """The groups of which a table shows the AP."""
@@ -725,7 +726,8 @@ def table(title: str, record: dict) -> list[str]:
         f"{data['train']['images']} training and {data['test']['images']} test images, "
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
         f"{len(record['seeds'])} seed{'s' * (len(record['seeds']) > 1)}"
-        f"{', on a GPU' * (title in ON_GPU or '-choice-' in title)}.",
+        f"{', on a GPU' * (title in ON_GPU or '-choice-' in title)}"
+        f"{', in float32' * (record.get('precision') == ['32-true'])}.",
         "",
         f"| recipe | AP | difference | AP50 | AP75 | AP90 | {' | '.join(groups)} |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -107,6 +107,17 @@ def test_finished_runs_are_not_repeated(data, tmp_path):
     assert "gamma=1.0" in changed.results["recipes"]["focal"]["repr"]
 
 
+def test_runs_of_another_precision_are_told(data, tmp_path):
+    """Half of a comparison made on one machine and half on another is seen as such."""
+    options = {"seeds": 1, "settings": SETTINGS, "folder": tmp_path, "draws": 10, "precision": "32-true"}
+    assert compare(data, ["baseline", "focal"], **options).results["precision"] == ["32-true"]
+    path = tmp_path / "focal" / "seed0" / "settings.json"
+    path.write_text(path.read_text().replace('"32-true"', '"bf16-mixed"'))
+    mixed = compare(data, ["baseline", "focal"], **options)
+    assert mixed.results["precision"] == ["32-true", "bf16-mixed"]
+    assert "32-true and bf16-mixed" in (tmp_path / "report.html").read_text()
+
+
 def test_same_seed_gives_the_same_figures(data, tmp_path):
     """Runs do not depend on which ran before them in the same process."""
     both = compare(data, ["baseline", "pisa"], seeds=1, settings=SETTINGS, folder=tmp_path / "a", draws=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import statistics as averages
 import time
 from pathlib import Path
@@ -51,12 +52,20 @@ def tabulate(training, testing, chosen, runs, seeds, settings, folder, draws, ed
         "seeds": seeds,
         "baseline": baseline,
         "versions": described["versions"],
+        "precision": _precisions(runs, folder),
         "recipes": {
             recipe.name: _summary(recipe, runs, baseline, numbers, training, testing, groups, folder)
             for recipe in chosen
         },
         "examples": _examples(training, testing, runs, folder),
     }
+
+
+def _precisions(runs: dict[str, list[dict]], folder: Path) -> list[str]:
+    """In what the finished runs were trained: more than one where they were made on machines of different kinds."""
+    files = [folder / run["folder"] / "settings.json" for its_runs in runs.values() for run in finished(its_runs)]
+    found = {json.loads(file.read_text()).get("precision") for file in files if file.exists()}
+    return sorted(found - {None})
 
 
 def finished(runs: list[dict]) -> list[dict]:

@@ -124,7 +124,9 @@ def _common(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Settings and versions of all runs, without what the head of the page says."""
     told = ("detector", "size", "image_size", "epochs", "seed")
     settings = [(key, value) for key, value in (results.get("settings") or {}).items() if key not in told]
-    return [*settings, *(results.get("versions") or {}).items()]
+    precision = results.get("precision")
+    trained = [("precision", " and ".join(precision))] if precision else []
+    return [*settings, *trained, *(results.get("versions") or {}).items()]
 
 
 def _dataset(results: Mapping[str, Any]) -> str:
