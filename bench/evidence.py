@@ -745,17 +745,17 @@ def table(title: str, record: dict) -> list[str]:
         rest = (points(metrics[m]["mean"]) for m in columns)
         lines.append(f"| {name} | {points(ap['mean'])}{spread} | {shown} | {' | '.join(rest)} |")
         if gap is not None:
-            sentences.append(f"- `{name}`: {verdict(gap)}")
+            sentences.append(f"- `{name}`: {verdict(gap, len(record['seeds']))}")
     remark = [REMARKS[title], ""] if title in REMARKS else []
     return [*lines, "", *sentences, "", *remark]
 
 
-def verdict(gap: dict) -> str:
-    """What the interval allows to say."""
+def verdict(gap: dict, seeds: int) -> str:
+    """What the interval allows to say; with one seed it knows nothing of the luck of a training."""
     if gap["low"] > 0:
-        return "helps here."
+        return "helps here." if seeds > 1 else "above the baseline, in one training of each."
     if gap["high"] < 0:
-        return "harms here."
+        return "harms here." if seeds > 1 else "below the baseline, in one training of each."
     return "no difference that these seeds and images could show."
 
 
