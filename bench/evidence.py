@@ -111,11 +111,10 @@ ALIKE = ("over_sampling", "effective_number")
 REGION_CLASSES = "seesaw loce group_softmax"
 """Those that live in the region head."""
 
-REGRESSION = (
-    "l2 smooth_l1 balanced_l1 ghm_r iou_balanced_loss iou_loss bounded_iou giou diou ciou eiou focal_eiou siou "
-    "alpha_iou wise_iou nwd_loss combined_box_loss"
-)
-"""Box losses; the baseline's is L1."""
+NORMS = "l2 smooth_l1 balanced_l1 ghm_r iou_balanced_loss"
+OVERLAPS = "iou_loss bounded_iou giou diou ciou eiou focal_eiou siou alpha_iou wise_iou"
+OTHER_LOSSES = "nwd_loss combined_box_loss"
+"""Box losses: of the code, of the overlap, and what is both or neither. The baseline's is L1."""
 
 PYRAMIDS = (
     "balanced_fpn feature_hierarchy panet stdn parallel_fpn reconfigured_fpn zoom_out_in mlfpn nas_fpn auto_fpn bifpn "
@@ -256,25 +255,20 @@ EXPERIMENTS = (
     ),
     *(
         Experiment(
-            name=f"{data}-retinanet-regression",
+            name=f"{data}-retinanet-{group}",
             data=data,
-            recipes=("baseline", *REGRESSION.split()),
-            settings=settings,
+            recipes=("baseline", *names.split()),
+            settings=BOXES[data],
             seeds=2,
-            note="Box losses; the baseline has L1.",
+            note=f"{note}; the baseline has L1.",
         )
-        for data, settings in BOXES.items()
-    ),
-    *(
-        Experiment(
-            name=f"{data}-retinanet-kl",
-            data=data,
-            recipes=("baseline", "kl_loss"),
-            settings=settings,
-            seeds=2,
-            note="The box loss that learns how sure it is, with its variance voting in detection.",
+        for data, group, names, note in (
+            ("bccd", "regression", f"{NORMS} {OVERLAPS} {OTHER_LOSSES}", "Box losses"),
+            ("bccd", "kl", "kl_loss", "The box loss that learns how sure it is, with its variance voting in detection"),
+            ("deeppcb", "norms", NORMS, "Losses of the box's code"),
+            ("deeppcb", "overlaps", OVERLAPS, "Losses of the boxes' overlap"),
+            ("deeppcb", "other-losses", f"{OTHER_LOSSES} kl_loss", "Other box losses"),
         )
-        for data, settings in BOXES.items()
     ),
     *(
         Experiment(
