@@ -443,7 +443,7 @@ REMARKS = {
         "`baseline@26` took 397 s a run and `cascade` 430 s, the baseline 241 s: here, far from the end of what they "
         "can learn, the time of a cascade is better spent on more epochs."
     ),
-    "bccd-faster_rcnn-places": ("`baseline@17` took 133 s a run and `cascade` 142 s, the baseline 80 s."),
+    "bccd-faster_rcnn-places": "`baseline@17` took 133 s a run and `cascade` 142 s, the baseline 80 s.",
     "facemask-retinanet-classes": (
         "The runs of `long_tail`, and the last of `instance_switching`, were made on a CPU. The class that counts as "
         "rare has 14 test images: none of the intervals of its AP can tell."
