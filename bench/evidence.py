@@ -137,6 +137,7 @@ SKEWED = Dials(class_skew=100.0)
 EDGES = {"skewed": (50, 150), "facemask": (100, 200)}
 """So that the rarest classes count as rare, and each group has one."""
 SCALES = Dials(scale=1.0, width=512, height=384)
+EVEN_SIZES, MIXED_SIZES = replace(SCALES, scale=0.0), replace(SCALES, scale=0.25)
 
 WHOLE = {"chess": NANO, "bccd": Settings(epochs=10), "facemask": Settings(epochs=8)}
 """The settings under which `balanced` is tried."""
@@ -339,6 +340,33 @@ EXPERIMENTS = (
             ),
             ("small", 3, "What looks at sizes.", SMALL),
             ("slices", 3, "Trained on whole images, detected in windows.", "sliced_inference"),
+        )
+    ),
+    *(
+        Experiment(
+            name=f"{data}-retinanet",
+            data=data,
+            recipes=("baseline", "small_objects"),
+            settings=Settings(epochs=9),
+            dials=dials,
+            test_dials=test_dials,
+            note=f"What `small_objects` does to the large ones. {about}",
+        )
+        for data, dials, test_dials, about in (
+            (
+                "even-sizes",
+                SCALES,
+                EVEN_SIZES,
+                "Generated data, trained as `scales`, where nearly all are near the smallest size (5 objects are "
+                "large); tested on sizes of even frequency (315 are).",
+            ),
+            (
+                "mixed-sizes",
+                MIXED_SIZES,
+                None,
+                "Generated data with a milder skew of sizes: of the training objects a fifth are small, a sixth are "
+                "large.",
+            ),
         )
     ),
     *(
