@@ -45,16 +45,16 @@ def treated(kind, name):
     return model
 
 
-def batch(seed=0):
-    """Six images; the second has no objects."""
-    generator = torch.Generator().manual_seed(seed)
+def batch(count=6):
+    """Some images; the second has no objects."""
+    generator = torch.Generator().manual_seed(0)
     images, targets = [], []
-    for i in range(6):
+    for i in range(count):
         image = torch.rand(3, 64, 96, generator=generator) * 0.3
-        count = 0 if i == 1 else 2
-        corner = torch.rand(count, 2, generator=generator) * torch.tensor([60.0, 30.0])
+        objects = 0 if i == 1 else 2
+        corner = torch.rand(objects, 2, generator=generator) * torch.tensor([60.0, 30.0])
         boxes = torch.cat((corner, corner + 24), 1)
-        labels = torch.randint(1, 4, (count,), generator=generator)
+        labels = torch.randint(1, 4, (objects,), generator=generator)
         for (x1, y1, x2, y2), label in zip(boxes.int().tolist(), labels.tolist()):
             image[label - 1, y1:y2, x1:x2] = 1.0
         images.append(image)
@@ -67,11 +67,11 @@ def test_every_recipe_trains(kind, name):
     """A few steps on one batch, an image without objects in it: finite, and the loss falls."""
     model = treated(kind, name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    images, targets = batch()
+    images, targets = batch(4)
     torch.manual_seed(1)
     totals = []
     slow = kind == "dense" and name in ("aug_fpn", "consistent_supervision")  # they pool 512 regions from every level
-    for _ in range(6 if slow else 14):
+    for _ in range(4 if slow else 9):
         losses = model(images, targets)
         total = sum(losses.values())
         optimizer.zero_grad()
@@ -81,7 +81,7 @@ def test_every_recipe_trains(kind, name):
         if name == "alrp":  # its box part is divided by the ranks, and so grows at first as they get better
             total = losses["loss_objectness" if kind == "rcnn" else "classification"]
         totals.append(float(total.detach()))
-    assert sum(totals[-3:]) < sum(totals[:3])
+    assert sum(totals[-2:]) < sum(totals[:2])
     with torch.no_grad():
         found = model.eval()(images)
     assert all(torch.isfinite(f["boxes"]).all() and torch.isfinite(f["scores"]).all() for f in found)

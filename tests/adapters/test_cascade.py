@@ -206,7 +206,7 @@ def test_masks_and_keypoints_stay(kind):
     losses, ours = run(plain, targets), run(attach(model, recipes.cascade("rcnn")), targets)
     name = "loss_mask" if kind is MaskRCNN else "loss_keypoint"
     torch.testing.assert_close(ours[name], losses[name])
-    model.roi_heads.score_thresh = 0.0
+    model.roi_heads.score_thresh, model.roi_heads.detections_per_img = 0.0, 10
     with torch.no_grad():
         found = model.eval()(list(IMAGES))
     for image in found:

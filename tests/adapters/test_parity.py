@@ -49,7 +49,8 @@ def ssd():
 def faster_rcnn(kind=FasterRCNN):
     """torchvision's Faster R-CNN as it comes, on a light backbone."""
     backbone = with_fpn("nano", levels=(1, 2, 3, 4), out_channels=32, extra_blocks=LastLevelMaxPool())
-    return kind(backbone, rpn_post_nms_top_n_train=150, box_batch_size_per_image=64, **OPTIONS)
+    few = {"rpn_post_nms_top_n_train": 150, "box_batch_size_per_image": 64, "box_detections_per_img": 20}
+    return kind(backbone, **few, **OPTIONS)
 
 
 def mask_rcnn():

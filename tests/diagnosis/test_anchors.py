@@ -235,7 +235,7 @@ def some_images(draw):
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: f"{p.name}-{p.low_quality}")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=some_images(), chunk=st.sampled_from([1, 3, 7, 2048]))
 @example(data=dataset([]), chunk=1)
 @example(data=dataset([(64, 48, []), (50, 50, []), (31, 47, [(0, 0, 31, 47, 2, False)])]), chunk=2)
