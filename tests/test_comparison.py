@@ -116,6 +116,9 @@ def test_runs_of_another_precision_are_told(data, tmp_path):
     mixed = compare(data, ["baseline", "focal"], **options)
     assert mixed.results["precision"] == ["32-true", "bf16-mixed"]
     assert "32-true and bf16-mixed" in (tmp_path / "report.html").read_text()
+    (tmp_path / "focal" / "seed0" / "evaluation.json").unlink()
+    anew = compare(data, ["baseline", "focal"], **options)
+    assert anew.results["precision"] == ["32-true"]
 
 
 def test_same_seed_gives_the_same_figures(data, tmp_path):

@@ -25,7 +25,7 @@ from detbalance.detectors.anchor_shapes import yolo_anchors
 from detbalance.necks import DynamicHead
 from detbalance.prediction import predict
 from detbalance.recipe import Recipe, Stage
-from detbalance.runs import Settings, build_model, load_model
+from detbalance.runs import Settings, build_model, load_model, precision_of
 from detbalance.training import learning_rate, train
 
 SETTINGS = Settings(epochs=2, batch_size=4, image_size=(64, 96))
@@ -142,6 +142,25 @@ def test_yolov2_trains_with_anchors_of_the_data(data, tmp_path):
     train(data, tmp_path, settings=replace(SETTINGS, detector="yolov2", epochs=1))
     np.testing.assert_allclose(weights(tmp_path)["anchors"], yolo_anchors(data, image_size=(64, 96)), rtol=1e-6)
     assert weights(tmp_path)["seen"] == 16
+
+
+def test_a_run_goes_on_in_the_precision_it_began_in(data, tmp_path, monkeypatch):
+    """Begun on one machine and taken up on another, it must not change half-way; asked to, it says so."""
+    settings = replace(SETTINGS, epochs=1)
+
+    def stop(step, steps, losses):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path, settings=settings, precision="bf16-mixed", checkpoint_seconds=0, progress=stop)
+    with pytest.raises(ValueError, match="differs in precision"):
+        train(data, tmp_path, settings=settings, precision="32-true")
+    monkeypatch.setattr("detbalance.training._best_precision", lambda device: "32-true")
+    train(data, tmp_path, settings=settings)
+    assert precision_of(tmp_path) == "bf16-mixed"
+    train(data, tmp_path, settings=settings, resume=False)
+    assert precision_of(tmp_path) == "32-true"
 
 
 def test_a_folder_of_other_settings_is_not_overwritten(data, tmp_path):

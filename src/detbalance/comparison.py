@@ -25,7 +25,7 @@ from .evaluation import evaluate
 from .prediction import predict
 from .recipe import Recipe
 from .results import finished, tabulate
-from .runs import Settings, epochs_of, load_model, recipe_of, same
+from .runs import Settings, epochs_of, load_model, precision_of, recipe_of, same
 from .training import PROBES, place_of, train
 
 __all__ = ["Comparison", "compare", "run_one"]
@@ -158,7 +158,7 @@ def run_one(
     if done.exists() and same(folder, training, testing, recipe, settings):
         return json.loads(done.read_text())
     started = time.monotonic()
-    resume = same(folder, training, None, recipe, settings)
+    resume = same(folder, training, None, recipe, settings) and precision in ("auto", precision_of(folder))
     model = train(
         training,
         folder,

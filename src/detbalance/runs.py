@@ -139,6 +139,8 @@ def claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
         differing = [key for key in ("repr", "settings") if there.get(key) != described[key]]
         if there.get("data", {}).get("fingerprint") != described["data"]["fingerprint"]:
             differing.append("data")
+        if there.get("precision", described["precision"]) != described["precision"]:
+            differing.append("precision")
         if differing and resume:
             raise ValueError(
                 f"{folder} holds a run that differs in {', '.join(differing)}; use another folder, or --no-resume to "
@@ -149,6 +151,12 @@ def claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, described)
+
+
+def precision_of(folder: Path) -> str | None:
+    """In which precision the run that stands in a folder is trained; None if there is none, or it does not say."""
+    path = folder / "settings.json"
+    return json.loads(path.read_text()).get("precision") if path.exists() else None
 
 
 def load_model(folder: Path | str, recipe: Recipe | None = None) -> tuple[nn.Module, dict[str, Any]]:

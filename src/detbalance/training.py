@@ -33,7 +33,7 @@ from .priors import set_from_data
 from .probes import Probe
 from .proposals import weak_proposals
 from .recipe import Recipe
-from .runs import Settings, build_model, claim, describe, epochs_of
+from .runs import Settings, build_model, claim, describe, epochs_of, precision_of
 
 __all__ = ["learning_rate", "on_gpu", "place_of", "train"]
 
@@ -66,6 +66,7 @@ def train(
         device, processes: as Lightning Fabric's accelerator and devices.
         precision: as Lightning Fabric's; "auto" is bf16-mixed where the processor or GPU computes in bfloat16, which
             takes about two thirds of the time, and 32-true elsewhere. Losses, boxes and weights are float32 in both.
+            A run that goes on keeps the precision that it began in.
         workers: processes that load images.
         checkpoint_seconds: time between checkpoints within an epoch, in a run of one process; after every epoch one is
             written in any case.
@@ -97,7 +98,7 @@ def train(
     images.treat(model.recipe.augment)
     phases = Phases(model, settings.epochs)
     if precision == "auto":
-        precision = _best_precision(device)
+        precision = (precision_of(folder) if resume else None) or _best_precision(device)
     described = {**describe(data, model.recipe, settings), "precision": precision}
     claim(folder, described, resume)
     if model.recipe.views is not None:
