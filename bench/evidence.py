@@ -363,17 +363,18 @@ EXPERIMENTS = (
         Experiment(
             name=f"{data}-retinanet",
             data=data,
-            recipes=("baseline", "small_objects"),
+            recipes=("baseline", "small_objects", *longer),
             settings=Settings(epochs=9),
             dials=dials,
             test_dials=test_dials,
             note=f"What `small_objects` does to the large ones. {about}",
         )
-        for data, dials, test_dials, about in (
+        for data, dials, test_dials, longer, about in (
             (
                 "even-sizes",
                 SCALES,
                 EVEN_SIZES,
+                ("baseline@23",),
                 "Generated data, trained as `scales`, where nearly all are near the smallest size (5 objects are "
                 "large); tested on sizes of even frequency (315 are).",
             ),
@@ -381,6 +382,7 @@ EXPERIMENTS = (
                 "mixed-sizes",
                 MIXED_SIZES,
                 None,
+                (),
                 "Generated data with a milder skew of sizes: of the training objects a fifth are small, a sixth are "
                 "large.",
             ),
