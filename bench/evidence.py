@@ -174,6 +174,9 @@ CHOICES = {
         "facemask": "panet sliced rank_sort sliced+panet sliced+rank_sort rank_sort+panet rank_sort+mosaic "
         "sliced+rank_sort+panet rank_sort+panet+mosaic rank_sort+trident",
     },
+    "small_objects-light": dict.fromkeys(
+        ("scales", "facemask"), "rank_sort rank_sort+feature_hierarchy rank_sort+reconfigured_fpn"
+    ),
     "tight_boxes": dict.fromkeys(
         ("bccd", "deeppcb"),
         "atss hsd rank_sort alpha_iou wise_iou iou_balanced_loss quality_focal free_anchor hsd+alpha_iou "
