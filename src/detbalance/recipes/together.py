@@ -11,14 +11,14 @@ from .boxes import cascade
 from .hard_sampling import libra_sampling
 from .images import copy_paste, mosaic, repeat_factor
 from .ranking import rank_sort
-from .scale import trident
+from .scale import reconfigured_fpn
 
 __all__ = ["balanced", "libra", "long_tail", "small_objects", "tight_boxes"]
 
 _PARTS = {
     "balanced": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor)),
     "long_tail": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor, copy_paste)),
-    "small_objects": dict.fromkeys(("dense", "rcnn"), (rank_sort, trident)),
+    "small_objects": dict.fromkeys(("dense", "rcnn"), (rank_sort, reconfigured_fpn)),
     "tight_boxes": {"dense": (rank_sort, mosaic), "rcnn": (cascade,)},
 }
 COMBINED = {
@@ -57,8 +57,8 @@ def long_tail(kind: str) -> Recipe:
 
 def small_objects(kind: str) -> Recipe:
     """For objects of a few pixels: Rank & Sort loss, whose ATSS gives small objects as many positives as large ones,
-    and TridentNet's three branches, each for objects of its own sizes. Chosen in RetinaNet, on images held out of the
-    training sets."""
+    and the reconfigured pyramid, in which the finest level too chooses from all maps. Chosen in RetinaNet, on images
+    held out of the training sets."""
     return _together("small_objects", kind)
 
 
