@@ -139,7 +139,7 @@ def claim(folder: Path, described: dict[str, Any], resume: bool) -> None:
         differing = [key for key in ("repr", "settings") if there.get(key) != described[key]]
         if there.get("data", {}).get("fingerprint") != described["data"]["fingerprint"]:
             differing.append("data")
-        if there.get("precision", described["precision"]) != described["precision"]:
+        if "precision" in there and there["precision"] != described.get("precision"):
             differing.append("precision")
         if differing and resume:
             raise ValueError(
