@@ -469,7 +469,7 @@ EXPERIMENTS = (
             test_dials=Dials() if data == "skewed" else None,
             held_out=True,
             edges=EDGES.get(data, (10, 100)),
-            note=f"What the parts of `{group}` were chosen by: images held out of the training images.",
+            note=f"What the parts of `{group.removesuffix('-light')}` were chosen by: images held out of the training images.",
         )
         for group, detector, choice in (
             *((group, "retinanet", choice) for group, choice in CHOICES.items()),
@@ -521,7 +521,7 @@ ON_GPU = tuple(
     f"{data}-retinanet-{group}"
     for data, group in (("scales", "small"), ("facemask", "small"), ("deeppcb", "places"), ("facemask", "classes"))
 )
-"""Those that were run on a GPU, as were all of the choices; the others on one thread of a CPU. In bfloat16, where the
+"""Those that were run on a GPU, as were the choices but the light ones; the others on one thread of a CPU. In bfloat16, where the
 comparison does not say otherwise."""
 
 SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
@@ -775,7 +775,7 @@ def table(title: str, record: dict) -> list[str]:
         f"{data['train']['images']} training and {data['test']['images']} test images, "
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
         f"{len(record['seeds'])} seed{'s' * (len(record['seeds']) > 1)}"
-        f"{', on a GPU' * (title in ON_GPU or '-choice-' in title)}"
+        f"{', on a GPU' * (title in ON_GPU or ('-choice-' in title and not title.endswith('-light')))}"
         f"{', in float32' * (record.get('precision') == ['32-true'])}.",
         "",
         f"| recipe | AP | difference | AP50 | AP75 | AP90 | {' | '.join(groups)} |",
