@@ -469,7 +469,8 @@ EXPERIMENTS = (
             test_dials=Dials() if data == "skewed" else None,
             held_out=True,
             edges=EDGES.get(data, (10, 100)),
-            note=f"What the parts of `{group.removesuffix('-light')}` were chosen by: images held out of the training images.",
+            note=f"What the parts of `{group.removesuffix('-light')}` were chosen by: images held out of the training "
+            "images.",
         )
         for group, detector, choice in (
             *((group, "retinanet", choice) for group, choice in CHOICES.items()),
@@ -521,8 +522,8 @@ ON_GPU = tuple(
     f"{data}-retinanet-{group}"
     for data, group in (("scales", "small"), ("facemask", "small"), ("deeppcb", "places"), ("facemask", "classes"))
 )
-"""Those that were run on a GPU, as were the choices but the light ones; the others on one thread of a CPU. In bfloat16, where the
-comparison does not say otherwise."""
+"""Those that were run on a GPU, as were the choices but the light ones; the others on one thread of a CPU. In
+bfloat16, where the comparison does not say otherwise."""
 
 SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
 """The groups of which a table shows the AP."""
