@@ -518,12 +518,12 @@ REMARKS = {
 }
 """What was found out besides, in words, under the table of an experiment."""
 
-ON_GPU = tuple(
-    f"{data}-retinanet-{group}"
-    for data, group in (("scales", "small"), ("facemask", "small"), ("deeppcb", "places"), ("facemask", "classes"))
+ON_GPU = (
+    *("scales-retinanet-small", "facemask-retinanet-small", "deeppcb-retinanet-places", "facemask-retinanet-classes"),
+    *(experiment.name for experiment in EXPERIMENTS if experiment.held_out and not experiment.name.endswith("-light")),
 )
-"""Those that were run on a GPU, as were the choices but the light ones; the others on one thread of a CPU. In
-bfloat16, where the comparison does not say otherwise."""
+"""Those that were run on a GPU; the others on one thread of a CPU. In bfloat16, where the comparison does not say
+otherwise."""
 
 SIZES, FREQUENCIES = ("small", "medium", "large"), ("rare", "common", "frequent")
 """The groups of which a table shows the AP."""
@@ -776,7 +776,7 @@ def table(title: str, record: dict) -> list[str]:
         f"{data['train']['images']} training and {data['test']['images']} test images, "
         f"{settings['epochs']} epochs at {record['image_size'][0]}x{record['image_size'][1]}, "
         f"{len(record['seeds'])} seed{'s' * (len(record['seeds']) > 1)}"
-        f"{', on a GPU' * (title in ON_GPU or ('-choice-' in title and not title.endswith('-light')))}"
+        f"{', on a GPU' * (title in ON_GPU)}"
         f"{', in float32' * (record.get('precision') == ['32-true'])}.",
         "",
         f"| recipe | AP | difference | AP50 | AP75 | AP90 | {' | '.join(groups)} |",
