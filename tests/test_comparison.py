@@ -118,6 +118,7 @@ def test_runs_of_another_precision_are_told(data, tmp_path):
     assert "32-true and bf16-mixed" in (tmp_path / "report.html").read_text()
     (tmp_path / "focal" / "seed0" / "evaluation.json").unlink()
     anew = compare(data, ["baseline", "focal"], **options)
+    assert anew.results["recipes"]["focal"]["runs"][0]["status"] == "done"
     assert anew.results["precision"] == ["32-true"]
 
 
