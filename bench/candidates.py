@@ -7,7 +7,8 @@ from functools import partial
 
 from detbalance.anchor_settings import AnchorSettings
 from detbalance.assigners import ATSSAssigner
-from detbalance.losses import AlphaIoULoss, DIoULoss, GIoULoss, QualityFocalLoss, VarifocalLoss
+from detbalance.combination import combine
+from detbalance.losses import AlphaIoULoss, DIoULoss, GIoULoss, QualityFocalLoss, SIoULoss, VarifocalLoss
 from detbalance.necks import MLFPN, NASFPN, DynamicHead
 from detbalance.recipe import Recipe, Stage
 from detbalance.recipes import get
@@ -36,6 +37,11 @@ def rank_sort_alpha(kind: str) -> Recipe:
 def rank_sort_diou(kind: str) -> Recipe:
     """Rank & Sort with DIoU loss."""
     return _ranked("rank_sort_diou", kind, DIoULoss())
+
+
+def rank_sort_mosaic_siou(kind: str) -> Recipe:
+    """Rank & Sort and mosaics with SIoU loss."""
+    return combine("rank_sort_mosaic_siou", _ranked("rank_sort_siou", kind, SIoULoss()), get("mosaic", kind))
 
 
 def nas_fpn_of_one_cell(kind: str) -> Recipe:
