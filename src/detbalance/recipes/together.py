@@ -19,7 +19,7 @@ _PARTS = {
     "balanced": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor)),
     "long_tail": dict.fromkeys(("dense", "rcnn"), (rank_sort, repeat_factor, copy_paste)),
     "small_objects": dict.fromkeys(("dense", "rcnn"), (rank_sort, reconfigured_fpn)),
-    "tight_boxes": {"dense": (rank_sort, mosaic), "rcnn": (cascade,)},
+    "tight_boxes": {"dense": (rank_sort, reconfigured_fpn, mosaic), "rcnn": (cascade,)},
 }
 COMBINED = {
     name: {kind: tuple(part.__name__ for part in parts) for kind, parts in kinds.items()}
@@ -63,8 +63,8 @@ def small_objects(kind: str) -> Recipe:
 
 
 def tight_boxes(kind: str) -> Recipe:
-    """For boxes that fit: in one stage Rank & Sort loss, which ranks objects by their IoU, with GIoU loss on ATSS, and
-    mosaics; in two stages Cascade R-CNN. Chosen on images held out of the training sets."""
+    """For boxes that fit: in one stage Rank & Sort loss, which ranks objects by their IoU, with GIoU loss on ATSS, the
+    reconfigured pyramid, and mosaics; in two stages Cascade R-CNN. Chosen on images held out of the training sets."""
     return _together("tight_boxes", kind)
 
 
