@@ -756,11 +756,11 @@ def in_short() -> list[str]:
     for name in ("balanced", "long_tail", "small_objects", "tight_boxes"):
         for experiment in EXPERIMENTS:
             path = EVIDENCE / f"{experiment.name}.json"
-            if experiment.held_out or experiment.seeds < 2 or name not in experiment.recipes or not path.exists():
-                continue
-            if experiment.name.endswith("-ablation"):
+            if experiment.held_out or experiment.seeds < 2 or not path.exists():
                 continue
             record = json.loads(path.read_text())
+            if name not in record["recipes"] or experiment.name.endswith("-ablation"):
+                continue
             metrics, base = (record["recipes"][which]["metrics"] for which in (name, record["baseline"]))
             if metrics["AP"]["difference"] is None:
                 continue
