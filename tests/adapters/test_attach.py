@@ -39,6 +39,8 @@ def detector(kind, classes=3):
 def treated(kind, name):
     """With a named recipe, told what training would tell it."""
     model = attach(detector(kind), recipes.get(name, kind))
+    if kind == "rcnn":
+        model.rpn._post_nms_top_n = {"training": 60, "testing": 60}  # of the 1,500 anchors that so small an image has
     for part in model.modules():
         if hasattr(part, "set_counts"):
             part.set_counts((0, 5, 3, 1))
