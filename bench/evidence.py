@@ -199,6 +199,10 @@ _REGION = (
 _CASCADE = " cascade+repeat_factor cascade+panet rank_sort+cascade rank_sort+cascade+repeat_factor"
 REGION_CHOICES = {"chess": _REGION, "bccd": _REGION + _CASCADE, "facemask": _REGION + _CASCADE}
 """The same for `balanced` in Faster R-CNN."""
+TIGHT_REGION_CHOICES = dict.fromkeys(
+    ("bccd", "deeppcb"), "cascade rank_sort+mosaic rank_sort+reconfigured_fpn rank_sort+reconfigured_fpn+mosaic"
+)
+"""And for `tight_boxes`."""
 
 EXPERIMENTS = (
     Experiment(
@@ -484,6 +488,7 @@ EXPERIMENTS = (
         for group, detector, choice in (
             *((group, "retinanet", choice) for group, choice in CHOICES.items()),
             ("balanced", "faster_rcnn", REGION_CHOICES),
+            ("tight_boxes-more", "faster_rcnn", TIGHT_REGION_CHOICES),
         )
         for data, names in choice.items()
     ),

@@ -66,7 +66,7 @@ def build(results: Mapping[str, Any], diagnosis: Any = None) -> str:
     return render(
         "comparison.html.j2",
         title=f"{_dataset(results) or results.get('name') or 'Comparison'}: what helped",
-        lead=summary(verdicts),
+        lead=summary(verdicts, len(results.get("seeds") or ())),
         facts=_facts(results),
         contents=_contents(charts, results, measured),
         diagnosis=measured,

@@ -50,8 +50,8 @@ def verdict(recipe: str, ap: Mapping[str, Any] | None) -> Verdict:
     return Verdict(recipe, "unknown", "Cannot tell", sentence)
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in one line."""
+def summary(verdicts: Sequence[Verdict], seeds: int) -> str:
+    """The verdicts in one line, which says so where each recipe was trained but once."""
     if not verdicts:
         return "Only the baseline was trained: there is nothing to compare it with."
     helped, not_, unknown = (
@@ -60,7 +60,9 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     parts = [f"{_listed(helped)} helped"] if helped else []
     parts += [f"{_listed(not_)} did not"] if not_ else []
     parts += [f"for {_listed(unknown)} these runs cannot tell"] if unknown else []
-    return ("" if helped else "No remedy is shown to help on this data: ") + "; ".join(parts) + "."
+    once = seeds == 1
+    none = f"{'no' if once else 'No'} remedy is shown to help on this data: "
+    return ("In one training of each, " if once else "") + ("" if helped else none) + "; ".join(parts) + "."
 
 
 def _listed(names: Sequence[str]) -> str:
