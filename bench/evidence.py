@@ -317,6 +317,13 @@ EXPERIMENTS = (
         "allows an error of less than one.",
     ),
     Experiment(
+        name="deeppcb-faster_rcnn-tight",
+        data="deeppcb",
+        recipes=("baseline", "tight_boxes", "baseline@21"),
+        settings=replace(TIGHT["deeppcb"], detector="faster_rcnn"),
+        note="The same in two stages, where `tight_boxes` is Cascade R-CNN, and a baseline of the same time.",
+    ),
+    Experiment(
         name="scales-retinanet-deep-pyramids",
         data="scales",
         recipes=(
